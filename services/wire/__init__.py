@@ -1,0 +1,1 @@
+"""The only room that knows both the contract (protobuf) and the domain: mapping, validation, errors, positions."""
