@@ -78,8 +78,7 @@ def item_error_of(error: CallError) -> engine_pb2.ItemError:
         reason=error.reason,
         message=error.message,
         field_violations=[
-            engine_pb2.FieldViolation(field=violation.field, description=violation.description)
-            for violation in error.violations
+            engine_pb2.FieldViolation(field=violation.field, description=violation.description) for violation in error.violations
         ],
     )
 

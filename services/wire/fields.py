@@ -1,9 +1,9 @@
 """The grammar of single fields, and the collector that finds all that is wrong with a request before it answers."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Protocol
 
-from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.wire.errors import Violation, invalid_request
@@ -16,6 +16,18 @@ PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 500
 # google.protobuf.Timestamp: from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999999Z.
 _SECONDS_MIN, _SECONDS_MAX = -62135596800, 253402300799
+
+
+class EnumNames(Protocol):
+    """An enum of the contract, as its module has it (``order_pb2.Side``)."""
+
+    def items(self) -> Sequence[tuple[str, int]]:
+        """Names and numbers."""
+        ...
+
+    def values(self) -> Sequence[int]:
+        """Numbers."""
+        ...
 
 
 class Violations:
@@ -46,7 +58,7 @@ class Violations:
         elif not value.strip("0."):
             self.add(field, _rule("must be above 0", value))
 
-    def enum(self, field: str, value: int, names: EnumTypeWrapper, *, required: bool = True) -> None:
+    def enum(self, field: str, value: int, names: EnumNames, *, required: bool = True) -> None:
         """Require a known number of the enum; 0 (unspecified) only where it is not ``required``."""
         if value == 0 and required:
             self.add(field, f"is required: one of {_choices(names)}")
@@ -98,5 +110,5 @@ def _rule(rule: str, value: str) -> str:
     return f"is required: {rule}" if not value else f"{rule}, is {value[:100]!r}"
 
 
-def _choices(names: EnumTypeWrapper) -> str:
+def _choices(names: EnumNames) -> str:
     return ", ".join(name for name, number in names.items() if number != 0)

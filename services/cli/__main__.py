@@ -1,0 +1,76 @@
+"""The list of the `ordertape` command's commands. Each imports what it needs when it runs, so that `--help` is quick."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from services.cli import dev, operating, reading, trading, watching
+from services.cli.demo import command as demo
+from services.cli.failures import EXIT_CODES, Failure
+
+RUN, TRADE, READ, OPERATE = "Run it here", "Trade", "Read the history", "Operate"
+
+
+class _Commands(TyperGroup):
+    """Says on stderr why a command failed and ends with its exit code."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except Failure as failure:
+            print(f"error: {failure.message}", *failure.details, sep="\n  ", file=sys.stderr)
+            raise typer.Exit(failure.exit_code) from None
+
+
+app = typer.Typer(
+    name="ordertape",
+    cls=_Commands,
+    help="ordertape tells the whole life of every order on an exchange. `ordertape dev` starts one here; `ordertape demo` "
+    "replays half an hour of a real exchange's order flow and proves what came of it.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command(rich_help_panel=RUN)(dev.dev)
+app.command(rich_help_panel=RUN)(demo.demo)
+app.command(rich_help_panel=TRADE)(trading.place)
+app.command(rich_help_panel=TRADE)(trading.cancel)
+app.command(rich_help_panel=TRADE)(trading.book)
+app.command(rich_help_panel=TRADE)(trading.instruments)
+app.command(rich_help_panel=TRADE)(trading.balances)
+app.command(rich_help_panel=READ)(reading.orders)
+app.command(rich_help_panel=READ)(reading.history)
+app.command(rich_help_panel=READ)(reading.order)
+app.command(rich_help_panel=READ)(reading.fills)
+app.command(rich_help_panel=READ)(watching.watch)
+app.command(rich_help_panel=OPERATE)(trading.deposit)
+app.command(rich_help_panel=OPERATE)(trading.withdraw)
+app.command(rich_help_panel=OPERATE)(operating.status)
+app.command(rich_help_panel=OPERATE, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    operating.ledger
+)
+
+
+@app.callback()
+def ordertape(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        print(version_of("ordertape"))
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the `ordertape` command."""
+    app(prog_name="ordertape")
+
+
+if __name__ == "__main__":
+    main()

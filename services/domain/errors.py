@@ -1,0 +1,53 @@
+"""Why the core refuses a command.
+
+DomainError
+├── Refused                   the command cannot be done as things stand; nothing changes, nothing is journaled
+│   ├── UnknownSymbol
+│   ├── UnknownAsset
+│   ├── OrderNotOpen          no open order of that user has this name: never there, or closed
+│   ├── InsufficientFunds     (of a withdrawal; an order that is not covered is REJECTED, which is no error)
+│   ├── AmountOffStep
+│   └── TotalTooLarge
+├── BadInstrument             an instrument's rules contradict themselves or each other
+└── ImpossibleTransition      a defect or a damaged ledger: must stop the service
+"""
+
+
+class DomainError(Exception):
+    """Anything that the core refuses."""
+
+
+class Refused(DomainError):
+    """The command cannot be done as things stand; nothing changed."""
+
+
+class UnknownSymbol(Refused):
+    """No instrument has this symbol."""
+
+
+class UnknownAsset(Refused):
+    """No instrument names this asset."""
+
+
+class OrderNotOpen(Refused):
+    """The user has no open order of this name."""
+
+
+class InsufficientFunds(Refused):
+    """A withdrawal is more than what is available."""
+
+
+class AmountOffStep(Refused):
+    """An amount is finer than the asset's decimals."""
+
+
+class TotalTooLarge(Refused):
+    """A deposit would bring an asset's total to 10^18 or more."""
+
+
+class BadInstrument(DomainError):
+    """An instrument's rules contradict themselves, or those of another instrument."""
+
+
+class ImpossibleTransition(DomainError):
+    """The lifecycle table has no such transition."""

@@ -1,0 +1,179 @@
+"""Puts the engine together: the only place that knows all of its parts."""
+
+import importlib.metadata
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from ordertape.v1 import ledger_pb2, ledger_pb2_grpc, matching_engine_pb2_grpc
+from services.domain.commands import ApplyConfig, StartEngine
+from services.domain.events import ExchangeRules
+from services.domain.exchange import RULES_VERSION
+from services.domain.instrument import InstrumentRules, make_instrument
+from services.domain.state import ExchangeState
+from services.matching_engine.clock import EngineClock, check_start
+from services.matching_engine.config import EngineSettings
+from services.matching_engine.feed import Feed
+from services.matching_engine.feed_api import LedgerFeedApi
+from services.matching_engine.grpc_api import AccountsApi, MatchingEngineApi, OperatorApi
+from services.matching_engine.ledger import LedgerIndex, SegmentLedger
+from services.matching_engine.memory import Memory, index_entries
+from services.matching_engine.recovery import fold
+from services.matching_engine.sequencer import Sequencer
+from services.serving.health import OVERALL, HealthBoard
+from services.serving.process import fatal
+from services.serving.registration import Registration
+from services.serving.server import ThreadedServer, start_server
+from services.serving.settings import ServerSettings
+from services.wire.instrument_codec import encode_rules
+from services.wire.requests import LedgerRequest
+
+LEDGER_FOLDER = "ledger"
+INDEX_FILE = "engine.db"
+
+_log = structlog.get_logger()
+
+
+class Engine:
+    """A running engine: ``address`` serves everything (``operator_address`` the Operator, the same unless set apart),
+    ``feed_addresses`` are where consumers connect. End it with ``drain`` and then ``close``.
+    """
+
+    def __init__(self, settings: EngineSettings, *, on_fatal: Callable[[str], None] | None = None) -> None:
+        """Recover the state, begin a new epoch, serve. Raises LedgerError, ClockBehindLedger, BadInstrument, OSError."""
+        self.health = HealthBoard()
+        self.state = ExchangeState()
+        clock = EngineClock()
+        self.ledger = SegmentLedger.open(settings.data_dir / LEDGER_FOLDER, segment_bytes_max=settings.ledger_segment_bytes_max)
+        self._index = LedgerIndex.open(settings.data_dir / INDEX_FILE, self.ledger.ledger_id, self.ledger.durable_sequence)
+        self._recover()
+        check_start(clock.now(), self.state.time, accept_clock=settings.accept_clock)
+        self._feed = Feed(settings.feeds)
+        self.feed_addresses = self._feed.addresses
+        self.sequencer = Sequencer(
+            self.state,
+            self.ledger,
+            Memory(self.ledger, self._index),
+            self._feed,
+            clock,
+            on_fatal or (lambda reason: fatal(reason, health=self.health)),
+        )
+        self._begin_epoch(settings)
+        self.sequencer.start()
+        self._servers = self._serve(settings)
+        self.address, self.operator_address = self._servers[0].address, self._servers[-1].address
+        self.health.set_serving(OVERALL, True)
+
+    @property
+    def servers(self) -> Sequence[ThreadedServer]:
+        """The engine's gRPC servers: one, or two where the Operator has an address of its own."""
+        return self._servers
+
+    def drain(self, grace_seconds: float) -> None:
+        """Refuse new calls and let running ones finish."""
+        for server in self._servers:
+            server.drain(grace_seconds)
+
+    def close(self) -> None:
+        """End what lies behind the servers; all that was answered is durable already."""
+        self.sequencer.stop()
+        self._feed.close()
+        self._index.close()
+        self.ledger.close()
+
+    def describe(self) -> dict[str, object]:
+        """Where the engine serves and what it found, for whoever started it."""
+        return {
+            "address": self.address,
+            "operator_address": self.operator_address,
+            "feeds": self.feed_addresses,
+            "ledger": str(self.ledger.folder),
+            "ledger_id": self.ledger.ledger_id,
+            "epoch": self.state.epoch,
+            "pid": os.getpid(),
+        }
+
+    def _recover(self) -> None:
+        if self.ledger.torn_tail is not None:
+            torn = self.ledger.torn_tail
+            _log.warning(
+                "cut off the ledger's torn tail: it was never acknowledged",
+                file=str(torn.file),
+                after_sequence=torn.sequence_after,
+                bytes_cut=torn.bytes_cut,
+            )
+        for stored, batch in fold(self.ledger.read(), self.state):
+            if stored.last_sequence > self._index.indexed_sequence:
+                self._index.record(index_entries(batch))
+        _log.info("recovered", sequence=self.state.sequence, epoch=self.state.epoch, open_orders=len(self.state.orders))
+
+    def _begin_epoch(self, settings: EngineSettings) -> None:
+        """Journal the new epoch, and each instrument that config has otherwise than the ledger."""
+        start = StartEngine(
+            self.ledger.ledger_id,
+            self.state.epoch + 1,
+            RULES_VERSION,
+            importlib.metadata.version("ordertape"),
+            ExchangeRules(settings.trades_per_order_max),
+        )
+        self.sequencer.run_internal(start, LedgerRequest("start_engine", _start_message(start)))
+        for instrument in settings.instruments:
+            rules = instrument.rules()
+            known = self.state.instruments.get(rules.symbol)
+            if known is None or known.rules != make_instrument(rules).rules:
+                self.sequencer.run_internal(ApplyConfig(rules), LedgerRequest("apply_config", _apply_message(rules)))
+
+    def _serve(self, settings: EngineSettings) -> list[ThreadedServer]:
+        feed_api = LedgerFeedApi(self.ledger, self.state, self.sequencer)
+        operator: Registration = (matching_engine_pb2_grpc.add_OperatorServicer_to_server, OperatorApi(self.sequencer))
+        registrations: list[Registration] = [
+            (matching_engine_pb2_grpc.add_MatchingEngineServicer_to_server, MatchingEngineApi(self.sequencer)),
+            (matching_engine_pb2_grpc.add_AccountsServicer_to_server, AccountsApi(self.sequencer)),
+            (ledger_pb2_grpc.add_LedgerFeedServicer_to_server, feed_api),
+        ]
+        apart = settings.operator_listen
+        if apart is None:
+            registrations.append(operator)
+        servers = [start_server(registrations, _server_settings(settings, settings.listen), self.health, [feed_api.stop])]
+        if apart is not None:
+            servers.append(start_server([operator], _server_settings(settings, apart), self.health))
+        return servers
+
+
+def write_ready_file(path: Path, description: dict[str, object]) -> None:
+    """Tell by a file, whole from the moment that it is there, that the engine serves and where."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(description) + "\n")
+    part.replace(path)
+
+
+def _server_settings(settings: EngineSettings, listen: str) -> ServerSettings:
+    host, _, port = listen.rpartition(":")
+    return ServerSettings(
+        host=host.strip("[]"),
+        port=int(port),
+        calls_max=settings.calls_max,
+        call_threads_max=settings.call_threads_max,
+        streams_max=settings.replays_max,
+        grace_seconds=settings.drain_grace_seconds,
+        channelz=settings.channelz,
+    )
+
+
+def _start_message(start: StartEngine) -> ledger_pb2.StartEngine:
+    return ledger_pb2.StartEngine(
+        ledger_id=start.ledger_id,
+        epoch=start.epoch,
+        rules_version=start.rules_version,
+        program_version=start.program_version,
+        rules=ledger_pb2.ExchangeRules(trades_per_order_max=start.rules.trades_per_order_max),
+    )
+
+
+def _apply_message(rules: InstrumentRules) -> ledger_pb2.ApplyConfig:
+    message = ledger_pb2.ApplyConfig()
+    encode_rules(make_instrument(rules).rules, message.instrument)
+    return message

@@ -1,0 +1,129 @@
+"""The feed: pushes what is durable to every consumer over ZMQ. It is the fast path and never the proof: where a consumer is
+slow or away its copy is dropped and counted, and it asks ReplayLedger for what it missed. The engine never waits for it.
+
+Owned by the sequencer's thread, as ZMQ sockets belong to one thread.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import structlog
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from ordertape.v1 import ledger_pb2
+
+FRAME_BYTES_MAX: Final = 1 << 20
+FRAMES_QUEUED_MAX: Final = 256
+
+_log = structlog.get_logger()
+
+
+def frames(ledger_id: str, epoch: int, durable_sequence: int, batches: Sequence[bytes]) -> list[ledger_pb2.LedgerFrame]:
+    """The batches in frames of at most 1 MiB, or one batch where that alone is larger; one empty frame for none."""
+    frame = ledger_pb2.LedgerFrame(ledger_id=ledger_id, epoch=epoch, durable_sequence=durable_sequence)
+    made = [frame]
+    size = 0
+    for data in batches:
+        if size and size + len(data) > FRAME_BYTES_MAX:
+            frame = ledger_pb2.LedgerFrame(ledger_id=ledger_id, epoch=epoch, durable_sequence=durable_sequence)
+            made.append(frame)
+            size = 0
+        frame.batches.append(data)
+        size += len(data)
+    return made
+
+
+class _Consumer:
+    """One consumer's PUSH socket. Two PULLs on it would split the stream between them: that is told loudly."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], name: str, address: str) -> None:
+        self.name = name
+        self.dropped = 0
+        self._connected = 0
+        self._socket = context.socket(zmq.PUSH)
+        self._socket.set(zmq.SNDHWM, FRAMES_QUEUED_MAX)
+        self._socket.set(zmq.LINGER, 0)
+        # A peer that vanishes without a word (a cut cable) is noticed within seconds, and its queue freed.
+        self._socket.set(zmq.HEARTBEAT_IVL, 2000)
+        self._socket.set(zmq.HEARTBEAT_TIMEOUT, 6000)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED)
+        try:
+            self._socket.bind(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise OSError(f"feed {name}: cannot bind {address}: {error}") from error
+        self.address = self._socket.get_string(zmq.LAST_ENDPOINT)
+
+    def send(self, data: bytes) -> None:
+        try:
+            self._socket.send(data, zmq.NOBLOCK)
+        except zmq.Again:
+            self.dropped += 1
+
+    def watch_connections(self) -> None:
+        while self._monitor.poll(0):
+            event = recv_monitor_message(self._monitor)["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._connected += 1
+                if self._connected > 1:
+                    _log.error(
+                        "feed has more than one receiver: each gets a part of the frames and repairs the rest by replay; "
+                        "give every consumer a feed of its own",
+                        feed=self.name,
+                        address=self.address,
+                        receivers=self._connected,
+                    )
+            elif self._connected:
+                self._connected -= 1
+
+    def close(self) -> None:
+        self._socket.disable_monitor()
+        self._socket.close()
+
+
+class Feed:
+    """All consumers' sockets: ``consumers`` maps their names to the addresses to bind (``tcp://127.0.0.1:0`` picks a port).
+
+    Raises OSError where an address cannot be bound.
+    """
+
+    def __init__(self, consumers: Mapping[str, str]) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._consumers: list[_Consumer] = []
+        try:
+            for name, address in consumers.items():
+                self._consumers.append(_Consumer(self._context, name, address))
+        except OSError:
+            self.close()
+            raise
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where each consumer's feed is bound."""
+        return {consumer.name: consumer.address for consumer in self._consumers}
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many frames each consumer did not take."""
+        return {consumer.name: consumer.dropped for consumer in self._consumers}
+
+    def publish(self, ledger_id: str, epoch: int, durable_sequence: int, batches: Sequence[bytes]) -> None:
+        """Push durable batches, or a heartbeat where there are none."""
+        if not self._consumers:
+            return
+        for frame in frames(ledger_id, epoch, durable_sequence, batches):
+            data = frame.SerializeToString()
+            for consumer in self._consumers:
+                consumer.send(data)
+
+    def watch_connections(self) -> None:
+        """Look who connected; call now and then."""
+        for consumer in self._consumers:
+            consumer.watch_connections()
+
+    def close(self) -> None:
+        """Close all sockets; what is still queued is dropped (it is in the ledger)."""
+        for consumer in self._consumers:
+            consumer.close()
+        self._context.term()

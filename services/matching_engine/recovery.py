@@ -1,0 +1,77 @@
+"""Recovery: folding the ledger gives the state in which the engine stopped; nothing is decided or matched again."""
+
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import sha256
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from ordertape.v1 import ledger_pb2
+from services.domain.errors import DomainError
+from services.domain.lifecycle import allows
+from services.domain.state import ExchangeState
+from services.matching_engine.ledger import LedgerError, StoredBatch
+from services.wire.fields import microseconds_of
+from services.wire.ledger_codec import decode_events
+
+
+class Unfoldable(LedgerError):
+    """The ledger's files are whole, yet what they say cannot have happened: damaged before it was written, or forged."""
+
+    def __init__(self, sequence: int, what: str) -> None:
+        super().__init__(f"the ledger is damaged at sequence {sequence}: {what}")
+        self.sequence = sequence
+
+
+class FoldedBatch(NamedTuple):
+    """A stored batch that has just been applied to the state."""
+
+    stored: StoredBatch
+    message: ledger_pb2.LedgerBatch
+
+
+def fold(
+    batches: Iterable[StoredBatch],
+    state: ExchangeState,
+    *,
+    before: Callable[[ledger_pb2.LedgerBatch], None] | None = None,
+) -> Iterator[FoldedBatch]:
+    """Check and apply batches one after the other, the first to an empty ``state``; ``before`` sees each before it is applied.
+
+    Raises Unfoldable for a broken hash chain or an impossible event, LedgerUnreadable for what this program does not know.
+    """
+    previous_hash = b""
+    for stored in batches:
+        first = stored.first_sequence
+        try:
+            batch = ledger_pb2.LedgerBatch.FromString(stored.data)
+        except DecodeError as error:
+            raise Unfoldable(first, "its batch is no LedgerBatch") from error
+        if batch.previous_hash != previous_hash:
+            raise Unfoldable(first, "its batch does not name the hash of the one before")
+        if first != state.sequence + 1 or [command.sequence for command in batch.commands] != list(
+            range(first, stored.last_sequence + 1)
+        ):
+            raise Unfoldable(first, "its batch does not count its commands from there")
+        _check_transitions(batch)
+        if before is not None:
+            before(batch)
+        try:
+            state.apply(decode_events(batch, state), microseconds_of(batch.timestamp))
+        except DomainError as error:
+            raise Unfoldable(first, f"its batch cannot have happened: {error}") from error
+        previous_hash = sha256(stored.data).digest()
+        yield FoldedBatch(stored, batch)
+
+
+def _check_transitions(batch: ledger_pb2.LedgerBatch) -> None:
+    for command in batch.commands:
+        if command.HasField("order_update"):
+            update = command.order_update
+            previous = update.previous_status if update.HasField("previous_status") else None
+            if not allows(previous, update.exec_type, update.status):
+                raise Unfoldable(
+                    command.sequence,
+                    f"order {update.order_id} cannot go from status {previous} "
+                    f"to {update.status} by exec_type {update.exec_type}",
+                )

@@ -1,0 +1,185 @@
+"""Puts the history service together, and takes it apart in order: the only place that knows all of its parts."""
+
+import asyncio
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from ordertape.v1.order_history_pb2_grpc import add_OrderHistoryServicer_to_server
+from services.order_history.command_printer import CommandPrinter
+from services.order_history.config import HistorySettings
+from services.order_history.engine_client import AsyncEngineClient, EngineClient
+from services.order_history.feed_socket import FeedSocket
+from services.order_history.grpc_api import OrderHistoryApi
+from services.order_history.ingest import Ingest, LoopHandover
+from services.order_history.order_processor import OrderProcessor
+from services.order_history.queries import Queries
+from services.order_history.receiver import Receiver
+from services.order_history.stores import HistoryStore
+from services.order_history.stores.sqlite import SqliteHistoryStore
+from services.order_history.view import HistoryView
+from services.order_history.watch import WatchHub
+from services.serving.aio_server import AioServer, start_aio_server
+from services.serving.failures import draining
+from services.serving.health import OVERALL, HealthBoard
+from services.serving.process import run_until_signal_aio
+from services.serving.settings import ServerSettings
+
+_HEALTH_SECONDS = 0.1
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class History:
+    """The running service; made by ``start_history``. ``server.address`` is where it serves."""
+
+    def __init__(self, server: AioServer, view: HistoryView, ingest: "IngestThread", close: list[Callable[[], object]]) -> None:
+        self.server = server
+        self.view = view
+        self.ingest = ingest
+        self._health = asyncio.create_task(_keep_health(view, server.health), name="health")
+        self.stop_steps: list[Callable[[], object]] = [ingest.stop, self._stop_health, *close]
+        """What ends the service behind the server once that is drained, in order; some are coroutine functions."""
+
+    async def _stop_health(self) -> None:
+        self._health.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._health
+
+    async def stop(self) -> None:
+        """Drain the server without grace and end all behind it."""
+        await self.server.drain(grace_seconds=0)
+        for step in self.stop_steps:
+            outcome = step()
+            if asyncio.iscoroutine(outcome):
+                await outcome
+
+
+class IngestThread:
+    """The ingest in a thread of its own, with the client that it asks the engine by."""
+
+    def __init__(self, ingest: Ingest, engine: EngineClient) -> None:
+        self._ingest = ingest
+        self._engine = engine
+        self._thread = threading.Thread(target=ingest.run, name="ingest")
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Let it finish the chunk that it is storing, and wait for that."""
+        self._ingest.stop()
+        self._engine.close()
+        await asyncio.to_thread(self._thread.join)
+
+
+async def start_history(settings: HistorySettings, store: HistoryStore | None = None) -> History:
+    """Start everything: the server listens, the ingest follows the engine.
+
+    ``store`` None: SQLite in ``settings.data_dir``. Raises StoreRefused, StoreUnavailable, StoreDamaged where it cannot be opened,
+    AddressError where the address cannot be listened on.
+    """
+    store = store or SqliteHistoryStore(settings.data_dir, readers=settings.store_readers)
+    checkpoint = store.checkpoint()
+    engine = AsyncEngineClient(settings.engine_address)
+    view = HistoryView(
+        checkpoint,
+        store.active_orders.read_all(),
+        engine,
+        store_kind=store.kind,
+        wait_seconds_max=settings.wait_seconds_max,
+        lag_seconds_max=settings.lag_seconds_max,
+    )
+    watches = WatchHub(
+        view,
+        store.order_history,
+        queue_updates_max=settings.watch_queue_updates_max,
+        stall_seconds=settings.watch_stall_seconds,
+        heartbeat_seconds=settings.watch_heartbeat_seconds,
+    )
+    view.follow(watches)
+    queries = Queries(view, store.order_history, clock=lambda: time.time_ns() // 1000)
+    try:
+        server = await start_aio_server(
+            [(add_OrderHistoryServicer_to_server, OrderHistoryApi(view, queries, watches))],
+            _server_settings(settings),
+            HealthBoard(),
+            on_drain=[lambda: watches.end_all(draining())],
+        )
+    except BaseException:
+        await engine.close()
+        store.close()
+        raise
+    receiver = Receiver(
+        checkpoint.ledger_id,
+        checkpoint.sequence,
+        checkpoint.hash,
+        gap_patience_seconds=settings.gap_patience_seconds,
+        silence_seconds=settings.silence_seconds,
+    )
+    ingest_engine = EngineClient(settings.engine_address, settings.engine_timeout_seconds)
+    ingest = Ingest(
+        receiver,
+        OrderProcessor(),
+        store,
+        ingest_engine,
+        lambda: FeedSocket(settings.engine_feed, settings.feed_frames_max),
+        LoopHandover(asyncio.get_running_loop(), view),
+        chunk_commands_max=settings.chunk_commands_max,
+        stored=CommandPrinter(sys.stdout) if settings.print_commands else None,
+    )
+    log.info(
+        "history started",
+        address=server.address,
+        data_dir=str(settings.data_dir.resolve()),
+        store=store.kind,
+        engine_address=settings.engine_address,
+        engine_feed=settings.engine_feed,
+        applied_sequence=checkpoint.sequence,
+    )
+    return History(server, view, IngestThread(ingest, ingest_engine), [engine.close, store.close])
+
+
+async def serve(settings: HistorySettings) -> None:
+    """Run the service in the main thread until SIGTERM or SIGINT. Raises as ``start_history``."""
+    if settings.ready_file is not None:
+        settings.ready_file.unlink(missing_ok=True)
+    history = await start_history(settings)
+    if settings.ready_file is not None:
+        _write_ready_file(settings.ready_file, history.server.address)
+    await run_until_signal_aio(history.server, history.stop_steps)
+
+
+def _server_settings(settings: HistorySettings) -> ServerSettings:
+    return ServerSettings(
+        host=settings.listen_host,
+        port=settings.listen_port,
+        calls_max=settings.calls_max,
+        streams_max=settings.watches_max,
+        grace_seconds=settings.drain_grace_seconds,
+        channelz=settings.channelz,
+    )
+
+
+def _write_ready_file(path: Path, address: str) -> None:
+    """Whole or not at all: whoever waits for the file reads it the moment that it is there."""
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    part.write_text(json.dumps({"address": address, "pid": os.getpid()}) + "\n")
+    part.replace(path)
+
+
+async def _keep_health(view: HistoryView, health: HealthBoard) -> None:
+    """Lag grows with time alone, so the board is set by the clock."""
+    was_serving = None
+    while True:
+        trouble = view.trouble()
+        if (serving := not trouble) is not was_serving:
+            was_serving = serving
+            health.set_serving(OVERALL, serving)
+            log.info("serving") if serving else log.warning("not serving", reason=trouble)
+        await asyncio.sleep(_HEALTH_SECONDS)

@@ -1,0 +1,149 @@
+"""The history in one SQLite file: for one machine, with nothing to install. Rows and checkpoint of a chunk are one transaction,
+so the file always is the fold of the ledger up to its checkpoint; what a power cut takes from its end comes again from there.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from services.order_history.order_processor import Chunk, ClientOrderId, EndedOrder, StoredUpdate
+from services.order_history.stores import Checkpoint, StoreDamaged
+from services.order_history.stores.folder_lock import FolderLock
+from services.order_history.stores.sqlite_connection import connect, translated_errors
+from services.order_history.stores.sqlite_reads import SqliteReads
+from services.order_history.stores.sqlite_schema import bring_up_to_date
+
+FILE_NAME: Final = "history.db"
+_LOCK_NAME: Final = "history.lock"
+_CACHE_KIB: Final = 65_536
+# The file is brought up to its log each time that this many pages of 4 KiB were written: fewer, larger syncs than SQLite's 1 000.
+_CHECKPOINT_PAGES: Final = 8_000
+
+_INSERT_UPDATE: Final = "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_ENDED: Final = "INSERT INTO order_history VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_CLIENT_ID: Final = "INSERT INTO orders_by_client_id VALUES (?, ?, ?)"
+_UPSERT_ACTIVE: Final = "INSERT OR REPLACE INTO active_orders VALUES (?, ?)"
+_DELETE_ACTIVE: Final = "DELETE FROM active_orders WHERE order_id = ?"
+_READ_ACTIVE: Final = "SELECT u.* FROM active_orders a CROSS JOIN updates u ON u.sequence = a.sequence ORDER BY a.order_id"
+_SET_CHECKPOINT: Final = "INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?, ?, ?)"
+_READ_CHECKPOINT: Final = "SELECT ledger_id, epoch, sequence, hash FROM checkpoint"
+
+
+class SqliteActiveOrders:
+    """ActiveOrdersRepository on the store's writing connection."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def upsert(self, orders: Iterable[StoredUpdate]) -> None:
+        """See ActiveOrdersRepository."""
+        self._connection.executemany(_UPSERT_ACTIVE, [(order.order_id, order.sequence) for order in orders])
+
+    def delete(self, order_ids: Iterable[int]) -> None:
+        """See ActiveOrdersRepository."""
+        self._connection.executemany(_DELETE_ACTIVE, [(order_id,) for order_id in order_ids])
+
+    def read_all(self) -> Iterator[StoredUpdate]:
+        """See ActiveOrdersRepository."""
+        with translated_errors():
+            yield from map(StoredUpdate._make, self._connection.execute(_READ_ACTIVE))
+
+
+class SqliteOrderHistory(SqliteReads):
+    """OrderHistoryRepository: writes on the store's writing connection, reads in threads of their own."""
+
+    def __init__(self, path: Path, connection: apsw.Connection, readers: int) -> None:
+        super().__init__(path, readers)
+        self._connection = connection
+
+    def insert(
+        self, updates: Sequence[StoredUpdate], ended: Sequence[EndedOrder], client_order_ids: Sequence[ClientOrderId]
+    ) -> None:
+        """See OrderHistoryRepository."""
+        self._connection.executemany(_INSERT_UPDATE, updates)
+        self._connection.executemany(_INSERT_ENDED, ended)
+        self._connection.executemany(_INSERT_CLIENT_ID, client_order_ids)
+
+
+class SqliteHistoryStore:
+    """The HistoryStore in ``folder``, which is made where there is none and locked until ``close``.
+
+    ``readers``: how many reads run at once, each in a thread with a connection of its own. Raises StoreRefused where another
+    process has the folder or the file is none of ours or newer than the program; StoreUnavailable where it cannot be opened.
+    """
+
+    kind: Final = "sqlite"
+
+    def __init__(self, folder: Path, *, readers: int = 4) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FolderLock(folder, _LOCK_NAME)
+        path = folder / FILE_NAME
+        try:
+            with translated_errors():
+                self._connection = _open_for_writing(path)
+        except BaseException:
+            self._lock.release()
+            raise
+        self.active_orders: Final = SqliteActiveOrders(self._connection)
+        self.order_history: Final = SqliteOrderHistory(path, self._connection, readers)
+        self._checkpoint: Checkpoint | None = None
+
+    def checkpoint(self) -> Checkpoint:
+        """See HistoryStore."""
+        if self._checkpoint is None:
+            with translated_errors():
+                rows = self._connection.execute(_READ_CHECKPOINT).fetchall()
+            self._checkpoint = Checkpoint._make(rows[0]) if rows else Checkpoint("", 0, 0, b"")
+        return self._checkpoint
+
+    def apply(self, chunk: Chunk) -> bool:
+        """See HistoryStore."""
+        at = self.checkpoint()
+        if at.sequence and chunk.ledger_id != at.ledger_id:
+            raise StoreDamaged(f"a chunk of the ledger {chunk.ledger_id} came, the store has {at.ledger_id}")
+        if chunk.last_sequence <= at.sequence:
+            return False
+        if chunk.first_sequence != at.sequence + 1:
+            raise StoreDamaged(
+                f"a chunk of {chunk.first_sequence} to {chunk.last_sequence} came, the store goes on at {at.sequence + 1}"
+            )
+        reached = Checkpoint(chunk.ledger_id, chunk.epoch, chunk.last_sequence, chunk.hash)
+        with self._transaction(chunk):
+            self.order_history.insert(chunk.updates, chunk.ended, chunk.client_order_ids)
+            self.active_orders.upsert(chunk.open.values())
+            self.active_orders.delete(chunk.closed)
+            self._connection.execute(_SET_CHECKPOINT, reached)
+        self._checkpoint = reached
+        return True
+
+    def close(self) -> None:
+        """See HistoryStore."""
+        self.order_history.close()
+        self._connection.close()
+        self._lock.release()
+
+    @contextmanager
+    def _transaction(self, chunk: Chunk) -> Iterator[None]:
+        with translated_errors(f"ledger sequences {chunk.first_sequence} to {chunk.last_sequence}: "):
+            # After a failure only the file says how far it is: a commit can succeed and still report an error.
+            self._checkpoint = None
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+
+def _open_for_writing(path: Path) -> apsw.Connection:
+    connection = connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
+    bring_up_to_date(connection)
+    return connection

@@ -1,0 +1,154 @@
+"""The engine as the history sees it, over real sockets: a ZMQ PUSH and a LedgerFeed that serve a list of stored batches and
+can lose, repeat, delay and forge on demand.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+from typing import Self
+
+import grpc
+import zmq
+
+from ordertape.v1 import ledger_pb2, ledger_pb2_grpc
+from services.order_history.order_processor import ReceivedBatch
+from tests.support.ledger_builder import LEDGER_ID
+
+FRAME_BYTES_MAX = 1 << 20
+
+
+class FakeEngine(ledger_pb2_grpc.LedgerFeedServicer):
+    """Serves ``batches`` as the ledger ``ledger_id``; heartbeats go out every ``heartbeat_seconds`` while it runs."""
+
+    def __init__(
+        self,
+        batches: Sequence[ReceivedBatch] = (),
+        *,
+        ledger_id: str = LEDGER_ID,
+        epoch: int = 1,
+        heartbeat_seconds: float = 0.02,
+        feed: str = "tcp://127.0.0.1:*",
+        address: str = "127.0.0.1:0",
+    ) -> None:
+        self.batches = list(batches)
+        self.ledger_id = ledger_id
+        self.epoch = epoch
+        self.replays: list[int] = []
+        self.status_calls = 0
+        self.break_replay_after: int | None = None
+        self.forge: Callable[[bytes], bytes] = lambda data: data
+        self._heartbeat_seconds = heartbeat_seconds
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._context = zmq.Context(io_threads=1)
+        self._socket = self._context.socket(zmq.PUSH)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.bind(feed)
+        self.feed = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        options = [("grpc.so_reuseport", 0), ("grpc.max_send_message_length", -1)]
+        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), options=options)
+        ledger_pb2_grpc.add_LedgerFeedServicer_to_server(self, self._server)
+        host = address.rsplit(":", 1)[0]
+        self.address = f"{host}:{self._server.add_insecure_port(address)}"
+        self._server.start()
+        self._heart = threading.Thread(target=self._beat, name="heartbeat")
+        self._heart.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave at once; a second time does nothing."""
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        self._heart.join()
+        self._server.stop(grace=None).wait()
+        self._socket.close(linger=0)
+        self._context.term()
+
+    def restarted(self, batches: Sequence[ReceivedBatch], *, epoch: int, ledger_id: str | None = None) -> "FakeEngine":
+        """A new engine in this one's place, at its addresses."""
+        self.stop()
+        return FakeEngine(
+            batches,
+            ledger_id=ledger_id or self.ledger_id,
+            epoch=epoch,
+            heartbeat_seconds=self._heartbeat_seconds,
+            feed=self.feed,
+            address=self.address,
+        )
+
+    @property
+    def durable_sequence(self) -> int:
+        return self.batches[-1].last_sequence if self.batches else 0
+
+    def append(self, *batches: ReceivedBatch) -> None:
+        """Make batches durable without a word on the feed: they were lost on the way."""
+        self.batches.extend(batches)
+
+    def push(self, *batches: ReceivedBatch, epoch: int | None = None) -> bool:
+        """Send one frame, whatever the ledger says; false where nobody takes it."""
+        frame = ledger_pb2.LedgerFrame(
+            ledger_id=self.ledger_id,
+            epoch=self.epoch if epoch is None else epoch,
+            durable_sequence=self.durable_sequence,
+            batches=[batch.data for batch in batches],
+        )
+        return self.push_bytes(frame.SerializeToString())
+
+    def push_bytes(self, data: bytes) -> bool:
+        """Send these bytes as a frame; false where nobody takes them."""
+        try:
+            with self._lock:
+                self._socket.send(data, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def publish(self, *batches: ReceivedBatch) -> None:
+        """What an engine does: durable first, then the feed."""
+        self.append(*batches)
+        self.push(*batches)
+
+    def GetLedgerStatus(  # noqa: N802
+        self, request: ledger_pb2.GetLedgerStatusRequest, _context: grpc.ServicerContext
+    ) -> ledger_pb2.GetLedgerStatusResponse:
+        self.status_calls += 1
+        status = ledger_pb2.GetLedgerStatusResponse(
+            ledger_id=self.ledger_id, epoch=self.epoch, durable_sequence=self.durable_sequence
+        )
+        if request.HasField("at_sequence"):
+            if request.at_sequence == 0:
+                status.hash = b""
+            for batch in self.batches:
+                if batch.last_sequence == request.at_sequence:
+                    status.hash = batch.hash
+        return status
+
+    def ReplayLedger(  # noqa: N802
+        self, request: ledger_pb2.ReplayLedgerRequest, context: grpc.ServicerContext
+    ) -> Iterator[ledger_pb2.ReplayLedgerResponse]:
+        self.replays.append(request.after_sequence)
+        asked = [batch for batch in self.batches if batch.last_sequence > request.after_sequence]
+        breaks, self.break_replay_after = self.break_replay_after, None
+        frame = self._frame()
+        for number, batch in enumerate(asked):
+            if number == breaks:
+                yield ledger_pb2.ReplayLedgerResponse(frame=frame)
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the engine is leaving")
+            if frame.batches and frame.ByteSize() + len(batch.data) > FRAME_BYTES_MAX:
+                yield ledger_pb2.ReplayLedgerResponse(frame=frame)
+                frame = self._frame()
+            frame.batches.append(self.forge(batch.data))
+        yield ledger_pb2.ReplayLedgerResponse(frame=frame)
+
+    def _frame(self) -> ledger_pb2.LedgerFrame:
+        return ledger_pb2.LedgerFrame(ledger_id=self.ledger_id, epoch=self.epoch, durable_sequence=self.durable_sequence)
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(self._heartbeat_seconds):
+            self.push()
