@@ -4,26 +4,43 @@ An event that the table does not name for a status is impossible: the engine's c
 ledger that meets one has a damaged or forged ledger in its hands. FIX 4.4 / 5.0 SP2 Appendix D is the field's own version.
 """
 
-from enum import Enum
+from enum import IntEnum
 from typing import Final
 
 from services.domain.errors import ImpossibleTransition
 from services.domain.kinds import ExecType, OrderStatus
 
 
-class OrderEvent(Enum):
-    """What can happen to an order, as far as its status is concerned; the value tells it apart in the docs."""
+class OrderEvent(IntEnum):
+    """What can happen to an order, as far as its status is concerned."""
 
-    ACCEPT = "Accept"
-    REJECT = "Reject"
-    TRADE_IN_PART = "Trade, leaves > 0"
-    TRADE_IN_FULL = "Trade, leaves = 0"
-    CANCEL = "Cancel"
-    EXPIRE = "Expire"
-    REPLACE = "Replace, qty > filled"
-    REPLACE_TO_FILLED = "Replace, qty <= filled"
-    TRIGGER = "Trigger"
+    ACCEPT = 1
+    REJECT = 2
+    TRADE_IN_PART = 3
+    TRADE_IN_FULL = 4
+    CANCEL = 5
+    EXPIRE = 6
+    REPLACE = 7
+    REPLACE_TO_FILLED = 8
+    TRIGGER = 9
 
+    @property
+    def label(self) -> str:
+        """The event in words, as the documentation has it."""
+        return _LABELS[self]
+
+
+_LABELS: Final[dict[OrderEvent, str]] = {
+    OrderEvent.ACCEPT: "Accept",
+    OrderEvent.REJECT: "Reject",
+    OrderEvent.TRADE_IN_PART: "Trade, leaves > 0",
+    OrderEvent.TRADE_IN_FULL: "Trade, leaves = 0",
+    OrderEvent.CANCEL: "Cancel",
+    OrderEvent.EXPIRE: "Expire",
+    OrderEvent.REPLACE: "Replace, qty > filled",
+    OrderEvent.REPLACE_TO_FILLED: "Replace, qty <= filled",
+    OrderEvent.TRIGGER: "Trigger",
+}
 
 EXEC_TYPES: Final[dict[OrderEvent, ExecType]] = {
     OrderEvent.ACCEPT: ExecType.NEW,
@@ -68,7 +85,7 @@ def next_status(status: OrderStatus | None, event: OrderEvent) -> OrderStatus:
         return TRANSITIONS[status, event]
     except KeyError:
         name = "no order" if status is None else status.name
-        raise ImpossibleTransition(f"{event.value} cannot happen to an order that is {name}") from None
+        raise ImpossibleTransition(f"{event.label} cannot happen to an order that is {name}") from None
 
 
 def allows(previous_status: int | None, exec_type: int, status: int) -> bool:

@@ -33,12 +33,12 @@ def to_units(text: str, decimals: int) -> int | None:
 
 def to_text(units: int, decimals: int) -> str:
     """Canonical decimal text of ``units`` (not negative)."""
+    digits = str(units)
     if decimals == 0:
-        return str(units)
-    whole, fraction = divmod(units, 10**decimals)
-    if not fraction:
-        return str(whole)
-    return f"{whole}.{fraction:0{decimals}d}".rstrip("0")
+        return digits
+    fraction = digits[-decimals:].zfill(decimals).rstrip("0")
+    whole = digits[:-decimals] or "0"
+    return f"{whole}.{fraction}" if fraction else whole
 
 
 def fee_of(received_units: int, rate_units: int, rate_scale: int) -> int:

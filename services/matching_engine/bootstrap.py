@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import structlog
@@ -46,23 +47,32 @@ class Engine:
         """Recover the state, begin a new epoch, serve. Raises LedgerError, ClockBehindLedger, BadInstrument, OSError."""
         self.health = HealthBoard()
         self.state = ExchangeState()
+        with ExitStack() as opened:
+            self._start(settings, on_fatal or (lambda reason: fatal(reason, health=self.health)), opened)
+            self._opened = opened.pop_all()
+
+    def _start(self, settings: EngineSettings, on_fatal: Callable[[str], None], opened: ExitStack) -> None:
         clock = EngineClock()
         self.ledger = SegmentLedger.open(settings.data_dir / LEDGER_FOLDER, segment_bytes_max=settings.ledger_segment_bytes_max)
+        opened.callback(self.ledger.close)
         self._index = LedgerIndex.open(settings.data_dir / INDEX_FILE, self.ledger.ledger_id, self.ledger.durable_sequence)
+        opened.callback(self._index.close)
         self._recover()
         check_start(clock.now(), self.state.time, accept_clock=settings.accept_clock)
-        self._feed = Feed(settings.feeds)
-        self.feed_addresses = self._feed.addresses
+        feed = Feed(settings.feeds)
+        opened.callback(feed.close)
+        self.feed_addresses = feed.addresses
         self.sequencer = Sequencer(
             self.state,
             self.ledger,
             Memory(self.ledger, self._index),
-            self._feed,
+            feed,
             clock,
-            on_fatal or (lambda reason: fatal(reason, health=self.health)),
+            on_fatal,
         )
         self._begin_epoch(settings)
         self.sequencer.start()
+        opened.callback(self.sequencer.stop)
         self._servers = self._serve(settings)
         self.address, self.operator_address = self._servers[0].address, self._servers[-1].address
         self.health.set_serving(OVERALL, True)
@@ -79,10 +89,7 @@ class Engine:
 
     def close(self) -> None:
         """End what lies behind the servers; all that was answered is durable already."""
-        self.sequencer.stop()
-        self._feed.close()
-        self._index.close()
-        self.ledger.close()
+        self._opened.close()
 
     def describe(self) -> dict[str, object]:
         """Where the engine serves and what it found, for whoever started it."""

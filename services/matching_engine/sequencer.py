@@ -5,6 +5,7 @@ Reads and refusals pass through it too: they are decided from state that may hol
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from queue import Empty, SimpleQueue
@@ -21,6 +22,7 @@ from services.matching_engine.feed import Feed
 from services.matching_engine.keys import Key
 from services.matching_engine.ledger import Ledger, StoredBatch
 from services.matching_engine.memory import Memory
+from services.serving.failures import draining
 from services.wire.errors import CallError
 from services.wire.ledger_codec import EncodedBatch, encode_batch
 from services.wire.position import encode_position
@@ -28,6 +30,7 @@ from services.wire.requests import LedgerRequest
 
 GROUP_COMMANDS_MAX: Final = 2000
 HEARTBEAT_SECONDS: Final = 0.1
+LOOK_AROUND_SECONDS: Final = 0.5
 
 T = TypeVar("T")
 _log = structlog.get_logger()
@@ -57,10 +60,6 @@ class Submitted(NamedTuple):
 
     outcomes: list[Outcome]
     position: str
-
-
-class Stopped(Exception):
-    """The sequencer takes no more work."""
 
 
 class _Work(Protocol):
@@ -151,6 +150,7 @@ class Sequencer:
         self._group: list[EncodedBatch] = []
         self._last_hash = ledger.last_hash
         self._alarmed_departure = 0
+        self._next_look_around = 0.0
         self._durable_changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
 
@@ -166,13 +166,13 @@ class Sequencer:
         self._thread.join()
 
     def submit(self, mutations: Sequence[Mutation]) -> Submitted:
-        """Decide the mutations in order, each by itself, and wait until they are durable. Raises Stopped."""
+        """Decide the mutations in order, each by itself, and wait until they are durable. Raises CallError when stopped."""
         return self._put(_Submission(mutations)).wait()
 
     def read(self, read: Callable[[ExchangeState], T]) -> T:
         """Call ``read`` with the state in the sequencer's thread and wait until all that it saw is durable.
 
-        Raises Stopped, and what ``read`` refuses.
+        Raises what ``read`` refuses, and CallError when stopped.
         """
         result = self._put(_Read(read)).wait()
         if isinstance(result, Refused):
@@ -187,7 +187,7 @@ class Sequencer:
 
     def _put(self, work: "_WorkT") -> "_WorkT":
         if not self._thread.is_alive():
-            raise Stopped("the engine has stopped")
+            raise draining()
         self._queue.put(work)
         return work
 
@@ -218,10 +218,10 @@ class Sequencer:
         self._commit([])
 
     def _decide(self, command: Command, request: LedgerRequest, key: Key | None) -> EncodedBatch:
-        time = max(self._clock.now(), self.state.time + 1)
-        events = decide(self.state, command, time)
-        batch = encode_batch(self.state, events, request, time, self._last_hash)
-        self.state.apply(events, time)
+        now = max(self._clock.now(), self.state.time + 1)
+        events = decide(self.state, command, now)
+        batch = encode_batch(self.state, events, request, now, self._last_hash)
+        self.state.apply(events, now)
         self._last_hash = sha256(batch.data).digest()
         self._group.append(batch)
         self._memory.remember(batch, key)
@@ -238,10 +238,12 @@ class Sequencer:
 
     def _turn(self) -> bool:
         """One group: everything that is queued, up to a limit. False where it is time to end."""
+        if time.monotonic() >= self._next_look_around:
+            self._look_around()
         try:
             work = self._queue.get(timeout=HEARTBEAT_SECONDS)
         except Empty:
-            self._idle()
+            self._feed.publish(self.state.ledger_id, self.state.epoch, self._ledger.durable_sequence, ())
             return True
         group: list[_Work] = []
         keys: list[Key] = []
@@ -274,8 +276,9 @@ class Sequencer:
             with self._durable_changed:
                 self._durable_changed.notify_all()
 
-    def _idle(self) -> None:
-        self._feed.publish(self.state.ledger_id, self.state.epoch, self._ledger.durable_sequence, ())
+    def _look_around(self) -> None:
+        """Notice what has changed around the engine: who listens to the feed, and whether the wall clock was moved."""
+        self._next_look_around = time.monotonic() + LOOK_AROUND_SECONDS
         self._feed.watch_connections()
         departure = self._clock.departure()
         if abs(departure - self._alarmed_departure) > DEPARTURE_MICROSECONDS_MAX:

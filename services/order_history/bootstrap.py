@@ -40,10 +40,12 @@ log = structlog.stdlib.get_logger(__name__)
 class History:
     """The running service; made by ``start_history``. ``server.address`` is where it serves."""
 
-    def __init__(self, server: AioServer, view: HistoryView, ingest: "IngestThread", close: list[Callable[[], object]]) -> None:
+    def __init__(
+        self, server: AioServer, view: HistoryView, watches: WatchHub, ingest: "IngestThread", close: list[Callable[[], object]]
+    ) -> None:
         self.server = server
         self.view = view
-        self.ingest = ingest
+        self.watches = watches
         self._health = asyncio.create_task(_keep_health(view, server.health), name="health")
         self.stop_steps: list[Callable[[], object]] = [ingest.stop, self._stop_health, *close]
         """What ends the service behind the server once that is drained, in order; some are coroutine functions."""
@@ -79,60 +81,35 @@ class IngestThread:
 
 
 async def start_history(settings: HistorySettings, store: HistoryStore | None = None) -> History:
-    """Start everything: the server listens, the ingest follows the engine.
+    """Start everything: the server listens, the ingest follows the engine. ``store`` None: SQLite in ``settings.data_dir``.
 
-    ``store`` None: SQLite in ``settings.data_dir``. Raises StoreRefused, StoreUnavailable, StoreDamaged where it cannot be opened,
-    AddressError where the address cannot be listened on.
+    Raises StoreRefused, StoreUnavailable, StoreDamaged where the store cannot be opened, AddressError where the address cannot be
+    listened on.
     """
     store = store or SqliteHistoryStore(settings.data_dir, readers=settings.store_readers)
-    checkpoint = store.checkpoint()
     engine = AsyncEngineClient(settings.engine_address)
-    view = HistoryView(
-        checkpoint,
-        store.active_orders.read_all(),
-        engine,
-        store_kind=store.kind,
-        wait_seconds_max=settings.wait_seconds_max,
-        lag_seconds_max=settings.lag_seconds_max,
-    )
-    watches = WatchHub(
-        view,
-        store.order_history,
-        queue_updates_max=settings.watch_queue_updates_max,
-        stall_seconds=settings.watch_stall_seconds,
-        heartbeat_seconds=settings.watch_heartbeat_seconds,
-    )
-    view.follow(watches)
-    queries = Queries(view, store.order_history, clock=lambda: time.time_ns() // 1000)
     try:
-        server = await start_aio_server(
-            [(add_OrderHistoryServicer_to_server, OrderHistoryApi(view, queries, watches))],
-            _server_settings(settings),
-            HealthBoard(),
-            on_drain=[lambda: watches.end_all(draining())],
+        view = HistoryView(
+            store.checkpoint(),
+            store.active_orders.read_all(),
+            engine,
+            store_kind=store.kind,
+            wait_seconds_max=settings.wait_seconds_max,
+            lag_seconds_max=settings.lag_seconds_max,
         )
+        watches = WatchHub(
+            view,
+            store.order_history,
+            queue_updates_max=settings.watch_queue_updates_max,
+            stall_seconds=settings.watch_stall_seconds,
+            heartbeat_seconds=settings.watch_heartbeat_seconds,
+        )
+        view.follow(watches)
+        server = await _start_server(settings, view, watches, store)
     except BaseException:
         await engine.close()
         store.close()
         raise
-    receiver = Receiver(
-        checkpoint.ledger_id,
-        checkpoint.sequence,
-        checkpoint.hash,
-        gap_patience_seconds=settings.gap_patience_seconds,
-        silence_seconds=settings.silence_seconds,
-    )
-    ingest_engine = EngineClient(settings.engine_address, settings.engine_timeout_seconds)
-    ingest = Ingest(
-        receiver,
-        OrderProcessor(),
-        store,
-        ingest_engine,
-        lambda: FeedSocket(settings.engine_feed, settings.feed_frames_max),
-        LoopHandover(asyncio.get_running_loop(), view),
-        chunk_commands_max=settings.chunk_commands_max,
-        stored=CommandPrinter(sys.stdout) if settings.print_commands else None,
-    )
     log.info(
         "history started",
         address=server.address,
@@ -140,9 +117,49 @@ async def start_history(settings: HistorySettings, store: HistoryStore | None = 
         store=store.kind,
         engine_address=settings.engine_address,
         engine_feed=settings.engine_feed,
-        applied_sequence=checkpoint.sequence,
+        applied_sequence=view.applied_sequence,
     )
-    return History(server, view, IngestThread(ingest, ingest_engine), [engine.close, store.close])
+    return History(server, view, watches, _start_ingest(settings, view, store), [engine.close, store.close])
+
+
+async def _start_server(settings: HistorySettings, view: HistoryView, watches: WatchHub, store: HistoryStore) -> AioServer:
+    queries = Queries(view, store.order_history, clock=lambda: time.time_ns() // 1000)
+    return await start_aio_server(
+        [(add_OrderHistoryServicer_to_server, OrderHistoryApi(view, queries, watches))],
+        ServerSettings(
+            host=settings.listen_host,
+            port=settings.listen_port,
+            calls_max=settings.calls_max,
+            streams_max=settings.watches_max,
+            grace_seconds=settings.drain_grace_seconds,
+            channelz=settings.channelz,
+        ),
+        HealthBoard(),
+        on_drain=[lambda: watches.end_all(draining())],
+    )
+
+
+def _start_ingest(settings: HistorySettings, view: HistoryView, store: HistoryStore) -> IngestThread:
+    checkpoint = store.checkpoint()
+    receiver = Receiver(
+        checkpoint.ledger_id,
+        checkpoint.sequence,
+        checkpoint.hash,
+        gap_patience_seconds=settings.gap_patience_seconds,
+        silence_seconds=settings.silence_seconds,
+    )
+    engine = EngineClient(settings.engine_address, settings.engine_timeout_seconds)
+    ingest = Ingest(
+        receiver,
+        OrderProcessor(),
+        store,
+        engine,
+        lambda: FeedSocket(settings.engine_feed, settings.feed_frames_max),
+        LoopHandover(asyncio.get_running_loop(), view),
+        chunk_commands_max=settings.chunk_commands_max,
+        stored=CommandPrinter(sys.stdout) if settings.print_commands else None,
+    )
+    return IngestThread(ingest, engine)
 
 
 async def serve(settings: HistorySettings) -> None:
@@ -153,17 +170,6 @@ async def serve(settings: HistorySettings) -> None:
     if settings.ready_file is not None:
         _write_ready_file(settings.ready_file, history.server.address)
     await run_until_signal_aio(history.server, history.stop_steps)
-
-
-def _server_settings(settings: HistorySettings) -> ServerSettings:
-    return ServerSettings(
-        host=settings.listen_host,
-        port=settings.listen_port,
-        calls_max=settings.calls_max,
-        streams_max=settings.watches_max,
-        grace_seconds=settings.drain_grace_seconds,
-        channelz=settings.channelz,
-    )
 
 
 def _write_ready_file(path: Path, address: str) -> None:

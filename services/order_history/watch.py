@@ -67,6 +67,11 @@ class WatchHub:
         self._registered: dict[str, set[_Watcher]] = {}
         self._ahead: set[_Watcher] = set()
 
+    @property
+    def running(self) -> int:
+        """How many watches run."""
+        return len(self._watchers)
+
     async def serve(self, question: WatchQuestion, write: Write) -> None:
         """Answer one WatchOrders until its caller leaves (the task is cancelled) or it has to end.
 

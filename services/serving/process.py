@@ -27,13 +27,17 @@ log = structlog.stdlib.get_logger(__name__)
 FATAL_EXIT_CODE = 70
 
 
-def run_until_signal(server: ThreadedServer, stop: Sequence[Callable[[], object]] = ()) -> None:
+def run_until_signal(
+    server: ThreadedServer, stop: Sequence[Callable[[], object]] = (), ready: Callable[[], object] = lambda: None
+) -> None:
     """Serve until SIGTERM or SIGINT, drain, then run the ``stop`` steps in order. Only from the main thread.
 
+    ``ready`` is called as soon as signals are listened to: whoever it tells that the service is there may stop it at once.
     Each step runs whatever became of those before it; an ExceptionGroup of their errors is raised at the end.
     """
     arrived: SimpleQueue[int] = SimpleQueue()
     with _stop_signals(arrived.put) as signals:
+        ready()
         _announce(arrived.get(), server.settings.grace_seconds)
         _report(server.drain(cut_short=lambda: not arrived.empty()))
         signals.exit_at_once = True
@@ -46,11 +50,14 @@ def run_until_signal(server: ThreadedServer, stop: Sequence[Callable[[], object]
         _finish(errors)
 
 
-async def run_until_signal_aio(server: AioServer, stop: Sequence[Callable[[], object]] = ()) -> None:
+async def run_until_signal_aio(
+    server: AioServer, stop: Sequence[Callable[[], object]] = (), ready: Callable[[], object] = lambda: None
+) -> None:
     """Like ``run_until_signal``, in the main thread's event loop; a step may be a coroutine function."""
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[int] = asyncio.Queue()
     with _stop_signals(lambda number: loop.call_soon_threadsafe(arrived.put_nowait, number)) as signals:
+        ready()
         _announce(await arrived.get(), server.settings.grace_seconds)
         _report(await server.drain(cut_short=lambda: not arrived.empty()))
         signals.exit_at_once = True

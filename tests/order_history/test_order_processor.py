@@ -159,9 +159,7 @@ def test_an_update_that_names_another_place_is_unreadable(ledger: LedgerBuilder)
 
 def test_an_update_with_a_time_that_is_not_its_batches_is_unreadable(ledger: LedgerBuilder) -> None:
     ledger.place("alice")
-    bad = altered(
-        ledger.batches[-1], lambda message: setattr(message.commands[-1].order_update.timestamp, "nanos", 1_000)
-    )
+    bad = altered(ledger.batches[-1], lambda message: setattr(message.commands[-1].order_update.timestamp, "nanos", 1_000))
     with pytest.raises(LedgerUnreadable, match=f"sequence {ledger.sequence}: its order update has the time"):
         OrderProcessor().project(ledger.ledger_id, [bad])
 

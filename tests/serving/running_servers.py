@@ -46,10 +46,10 @@ class ThreadedFeed(LedgerFeedServicer):
     def __init__(self, script: Script) -> None:
         self.script = script
 
-    def GetLedgerStatus(self, request: GetLedgerStatusRequest, context: Any) -> GetLedgerStatusResponse:
+    def GetLedgerStatus(self, request: GetLedgerStatusRequest, _context: Any) -> GetLedgerStatusResponse:  # noqa: N802
         return self.script.status(request)
 
-    def ReplayLedger(self, request: ReplayLedgerRequest, context: Any) -> Iterator[ReplayLedgerResponse]:
+    def ReplayLedger(self, request: ReplayLedgerRequest, _context: Any) -> Iterator[ReplayLedgerResponse]:  # noqa: N802
         try:
             yield from self.script.replay(request)
         finally:
@@ -60,10 +60,12 @@ class AsyncFeed(LedgerFeedServicer):
     def __init__(self, script: Script) -> None:
         self.script = script
 
-    async def GetLedgerStatus(self, request: GetLedgerStatusRequest, context: Any) -> GetLedgerStatusResponse:
+    async def GetLedgerStatus(self, request: GetLedgerStatusRequest, _context: Any) -> GetLedgerStatusResponse:  # noqa: N802
         return await asyncio.to_thread(self.script.status, request)
 
-    async def ReplayLedger(self, request: ReplayLedgerRequest, context: Any) -> AsyncIterator[ReplayLedgerResponse]:
+    async def ReplayLedger(  # noqa: N802
+        self, request: ReplayLedgerRequest, _context: Any
+    ) -> AsyncIterator[ReplayLedgerResponse]:
         responses = self.script.replay(request)
         try:
             while (response := await asyncio.to_thread(next, responses, None)) is not None:

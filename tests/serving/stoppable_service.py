@@ -1,6 +1,6 @@
 """A whole service in a process of its own, for tests of how it ends: ``KIND`` is threaded or aio, ``FATE`` names its end.
 
-Prints its address, then ``draining`` and each stop step, on stdout; logs go to stderr.
+Prints its address once it can be stopped, then ``draining`` and each stop step, on stdout; logs go to stderr.
 """
 
 import asyncio
@@ -61,26 +61,27 @@ def main(kind: str, fate: str) -> None:
     def on_drain() -> None:
         say("draining")
 
+    def is_ready(address: str) -> None:
+        say(address)
+        start_fate(fate, health)
+
     async def serve_aio() -> None:
         feed = (add_LedgerFeedServicer_to_server, AsyncFeed(script))
         server = await start_aio_server([feed], settings, health, [on_drain])
         health.set_serving(OVERALL, True)
-        say(server.address)
-        start_fate(fate, health)
 
         async def last() -> None:
             say("last")
 
-        await run_until_signal_aio(server, [*steps[:-1], last] if len(steps) == 2 else steps)
+        all_steps = [*steps[:-1], last] if len(steps) == 2 else steps
+        await run_until_signal_aio(server, all_steps, ready=lambda: is_ready(server.address))
 
     if kind == "aio":
         asyncio.run(serve_aio())
     else:
         server = start_server([(add_LedgerFeedServicer_to_server, ThreadedFeed(script))], settings, health, [on_drain])
         health.set_serving(OVERALL, True)
-        say(server.address)
-        start_fate(fate, health)
-        run_until_signal(server, steps)
+        run_until_signal(server, steps, ready=lambda: is_ready(server.address))
 
 
 if __name__ == "__main__":

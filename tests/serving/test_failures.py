@@ -84,11 +84,10 @@ def test_a_stream_that_fails_after_some_messages_delivers_them_and_the_reason(se
         )
 
     server.script.replay = replay
-    received = []
+    responses = client.ReplayLedger(ReplayLedgerRequest())
+    assert [next(responses), next(responses)] == [frame(1), frame(2)]
     with pytest.raises(grpc.RpcError) as failure:
-        for response in client.ReplayLedger(ReplayLedgerRequest()):
-            received.append(response.frame.durable_sequence)
-    assert received == [1, 2]
+        next(responses)
     info = detail(status_of_failure(failure.value), 0, error_details_pb2.ErrorInfo)
     assert info.reason == "READER_TOO_SLOW"
 
@@ -138,12 +137,12 @@ def test_an_oversized_request_is_resource_exhausted_and_never_reaches_the_handle
         with pytest.raises(grpc.RpcError) as failure:
             client.GetLedgerStatus(_padded(4096))
         assert failure.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        server.script.status = lambda request: GetLedgerStatusResponse()
+        server.script.status = lambda _request: GetLedgerStatusResponse()
         client.GetLedgerStatus(_padded(1024))
 
 
 def test_a_reader_that_leaves_ends_its_stream(server: Running, client: LedgerFeedStub) -> None:
-    server.script.replay = lambda request: (frame(1) for _ in itertools.count())
+    server.script.replay = lambda _request: (frame(1) for _ in itertools.count())
     responses = client.ReplayLedger(ReplayLedgerRequest())
     next(responses)
     responses.cancel()

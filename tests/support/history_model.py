@@ -13,9 +13,7 @@ def newest(updates: Iterable[order_pb2.OrderUpdate]) -> dict[int, order_pb2.Orde
     return {update.order_id: update for update in updates}
 
 
-def orders_of(
-    updates: Sequence[order_pb2.OrderUpdate], user_id: str, wanted: OrderFilter
-) -> list[order_pb2.OrderUpdate]:
+def orders_of(updates: Sequence[order_pb2.OrderUpdate], user_id: str, wanted: OrderFilter) -> list[order_pb2.OrderUpdate]:
     """The user's orders that pass the filter, newest first."""
     orders = [o for o in newest(updates).values() if o.user_id == user_id and _is_wanted(o, wanted)]
     return sorted(orders, key=lambda o: (o.created_at.ToMicroseconds(), o.order_id), reverse=True)

@@ -36,7 +36,7 @@ _FIND_FIRST_ANSWERS = "SELECT name, sequence FROM carray(?) AS asked CROSS JOIN 
 _FIND_ENDED_ORDER = "SELECT sequence FROM ended_orders WHERE order_id = ?"
 
 _ROWS_PER_VALUE = 1000
-_CACHE_KIB = 32 << 10
+_CACHE_KIB = 8 << 10
 _WAL_PAGES = 8192  # 32 MiB: a page that is changed again and again goes into the file once
 _BUSY_MILLISECONDS = 10_000
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError)

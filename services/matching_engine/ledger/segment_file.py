@@ -161,7 +161,7 @@ def find_record(file: int, sequence: int, end: int, first_sequence: int, next_se
         guess = low + (high - low) * share[0] // share[1]
         start = max(low, guess - _PROBE_BYTES // 2)
         beyond = high_sequence
-        for record in records(file, start, end, read_bytes=_PROBE_BYTES, skip_damage=start > low):
+        for record in records(file, start, end, read_bytes=_PROBE_BYTES, skip_damage=True):
             first, last, _ = record.batch
             if sequence < first:
                 beyond = first
@@ -172,7 +172,7 @@ def find_record(file: int, sequence: int, end: int, first_sequence: int, next_se
             if low >= start + _PROBE_BYTES:
                 break
         if low == start:
-            return None  # a record had to begin here
+            return None  # no record between here and `high` holds it
         if low < start:
             high, high_sequence = start, beyond
     return None

@@ -1,0 +1,196 @@
+"""The load generator: a gRPC client that speaks just enough HTTP/2 to cost next to nothing.
+
+A grpcio client takes as much processor time for a call as the server that is measured, so on a small machine it, and not the
+server, would be what the figures show. Here requests are bytes made before the clock starts, and answers stay bytes until it
+has stopped. One connection, one method, a fixed number of calls in flight.
+"""
+
+import socket
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
+_END_STREAM, _ACK, _END_HEADERS = 1, 1, 4
+_WINDOW_BYTES_MAX: Final = (1 << 31) - 1
+_FRAME_BYTES_MAX: Final = (1 << 24) - 1
+# What a server allows until it says otherwise; ours never allow less.
+_SEND_WINDOW_BYTES: Final = 65_535
+_SENT_FRAME_BYTES_MAX: Final = 16_384
+_RECEIVE_BYTES: Final = 1 << 18
+_SILENCE_SECONDS: Final = 60.0
+
+
+class CallFailed(Exception):
+    """A call ended without an answer, or the connection ended: what was measured is worth nothing."""
+
+
+class Calls(NamedTuple):
+    """One round of unary calls: how long it took and each call took, and the answers in the order of the requests."""
+
+    seconds: float
+    latencies: list[float]
+    answers: list[bytes]
+
+
+class Streamed(NamedTuple):
+    """The messages of server streams, in their order, and how long it took from the first request to the last message."""
+
+    seconds: float
+    messages: list[bytes]
+
+
+class GrpcLoad:
+    """A connection to ``address`` (HOST:PORT) for calls of ``method`` (``/package.Service/Method``)."""
+
+    def __init__(self, address: str, method: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._socket = socket.create_connection((host, int(port)), timeout=_SILENCE_SECONDS)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._received = bytearray()
+        self._send_window = _SEND_WINDOW_BYTES
+        self._consumed = 0
+        self._next_stream = 1
+        headers = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", method),
+            (":authority", address),
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            ("user-agent", "ordertape-bench"),
+        ]
+        # HPACK: the first call's headers are literals that the server is to remember; later calls name them by their index.
+        self._header_block = b"".join(_literal(name, value) for name, value in headers)
+        self._indexed_block = bytes(0x80 | 62 + place for place in reversed(range(len(headers))))
+        settings = ((1, 0), (2, 0), (4, _WINDOW_BYTES_MAX), (5, _FRAME_BYTES_MAX))
+        payload = b"".join(key.to_bytes(2, "big") + value.to_bytes(4, "big") for key, value in settings)
+        window = (_WINDOW_BYTES_MAX - 65_535).to_bytes(4, "big")
+        self._socket.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, payload) + _frame(_WINDOW_UPDATE, 0, 0, window))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._socket.close()
+
+    def call_all(self, requests: Sequence[bytes], in_flight: int) -> Calls:
+        """Make the calls, ``in_flight`` at a time. Raises CallFailed where one of them has no answer."""
+        clock = time.perf_counter
+        first_stream = self._next_stream
+        total = len(requests)
+        sent_at = [0.0] * total
+        latencies = [0.0] * total
+        answers = [b""] * total
+        sent = done = 0
+        began = clock()
+        while done < total:
+            out = []
+            while sent < total and sent - done < in_flight and len(requests[sent]) + 5 <= self._send_window:
+                out.append(self._request(requests[sent]))
+                sent_at[sent] = clock()
+                sent += 1
+            if out:
+                self._socket.sendall(b"".join(out))
+            for stream, data, ended in self._receive():
+                place = (stream - first_stream) // 2
+                if data:
+                    answers[place] += data
+                if ended:
+                    latencies[place] = clock() - sent_at[place]
+                    done += 1
+        seconds = clock() - began
+        if not all(answers):
+            raise CallFailed(f"{answers.count(b'')} of {total} calls failed")
+        return Calls(seconds, latencies, [answer[5:] for answer in answers])
+
+    def read_streams(self, request: bytes, streams: int, bytes_expected: int) -> Streamed:
+        """Begin ``streams`` equal server streams and read until ``bytes_expected`` came; the streams are then left open, so
+        close the connection. 0: until they have all ended. Raises CallFailed where one ends before.
+        """
+        began = time.perf_counter()
+        self._socket.sendall(b"".join(self._request(request) for _ in range(streams)))
+        came: dict[int, bytearray] = {}
+        size = ended_streams = 0
+        while size < bytes_expected or (not bytes_expected and ended_streams < streams):
+            for stream, data, ended in self._receive():
+                came.setdefault(stream, bytearray()).extend(data)
+                size += len(data)
+                ended_streams += ended
+            if bytes_expected and ended_streams:
+                raise CallFailed("a stream ended before its messages had come")
+        seconds = time.perf_counter() - began
+        return Streamed(seconds, [message for data in came.values() for message in _messages(data)])
+
+    def _request(self, message: bytes) -> bytes:
+        """The frames of one call; it is counted against what the server allows to be sent."""
+        stream = self._next_stream
+        block = self._header_block if stream == 1 else self._indexed_block
+        self._next_stream += 2
+        data = b"\0" + len(message).to_bytes(4, "big") + message
+        self._send_window -= len(data)
+        frames = [_frame(_HEADERS, _END_HEADERS, stream, block)]
+        for start in range(0, len(data), _SENT_FRAME_BYTES_MAX):
+            part = data[start : start + _SENT_FRAME_BYTES_MAX]
+            frames.append(_frame(_DATA, _END_STREAM if start + len(part) == len(data) else 0, stream, part))
+        return b"".join(frames)
+
+    def _receive(self) -> list[tuple[int, bytes, bool]]:
+        """What came meanwhile, at least something: (stream, data, whether the stream has ended)."""
+        part = self._socket.recv(_RECEIVE_BYTES)
+        if not part:
+            raise CallFailed("the server closed the connection")
+        received = self._received
+        received += part
+        events: list[tuple[int, bytes, bool]] = []
+        at, end = 0, len(received)
+        while end - at >= 9:
+            length = received[at] << 16 | received[at + 1] << 8 | received[at + 2]
+            if end - at - 9 < length:
+                break
+            kind, flags = received[at + 3], received[at + 4]
+            stream = int.from_bytes(received[at + 5 : at + 9], "big")
+            if kind == _DATA:
+                self._consumed += length
+                events.append((stream, bytes(received[at + 9 : at + 9 + length]), bool(flags & _END_STREAM)))
+            elif kind == _HEADERS:
+                if flags & _END_STREAM:
+                    events.append((stream, b"", True))
+            else:
+                self._control(kind, flags, stream, bytes(received[at + 9 : at + 9 + length]))
+            at += 9 + length
+        del received[:at]
+        if self._consumed > _WINDOW_BYTES_MAX // 2:
+            self._socket.sendall(_frame(_WINDOW_UPDATE, 0, 0, self._consumed.to_bytes(4, "big")))
+            self._consumed = 0
+        return events
+
+    def _control(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        if kind == _PING and not flags & _ACK:
+            self._socket.sendall(_frame(_PING, _ACK, 0, payload))
+        elif kind == _SETTINGS and not flags & _ACK:
+            self._socket.sendall(_frame(_SETTINGS, _ACK, 0, b""))
+        elif kind == _WINDOW_UPDATE and stream == 0:
+            self._send_window += int.from_bytes(payload, "big")
+        elif kind in (_GOAWAY, _RST_STREAM):
+            raise CallFailed(f"the server ended stream {stream} or the connection: {payload[8:]!r}")
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+
+def _literal(name: str, value: str) -> bytes:
+    return b"\x40" + bytes((len(name),)) + name.encode() + bytes((len(value),)) + value.encode()
+
+
+def _messages(data: bytearray) -> list[bytes]:
+    messages = []
+    at = 0
+    while at < len(data):
+        length = int.from_bytes(data[at + 1 : at + 5], "big")
+        messages.append(bytes(data[at + 5 : at + 5 + length]))
+        at += 5 + length
+    return messages
