@@ -79,6 +79,7 @@ class _Consumer:
 
     def close(self) -> None:
         self._socket.disable_monitor()
+        self._monitor.close()
         self._socket.close()
 
 

@@ -124,9 +124,10 @@ def _project_batch(batch: ReceivedBatch, chunk: Chunk) -> None:
     for command in message.commands:
         if command.sequence != sequence:
             raise LedgerUnreadable(sequence, f"the command in its place says {command.sequence}")
-        if command.HasField("order_update"):
+        kind = command.WhichOneof("command")
+        if kind == "order_update":
             _project_update(command.order_update, sequence, batch_end, timestamp, chunk)
-        elif command.WhichOneof("command") is None:
+        elif kind is None:
             raise LedgerUnreadable(sequence, "this program does not know what its command is")
         sequence += 1
         timestamp += 1
@@ -141,10 +142,9 @@ def _project_update(update: order_pb2.OrderUpdate, sequence: int, batch_end: int
         raise LedgerUnreadable(sequence, f"order {update.order_id} cannot {_transition(previous, exec_type, status)}")
     if update.sequence != sequence:
         raise LedgerUnreadable(sequence, f"its order update says {update.sequence}")
-    if microseconds_of(update.timestamp) != timestamp:
-        raise LedgerUnreadable(
-            sequence, f"its order update has the time {microseconds_of(update.timestamp)} us, its batch says {timestamp} us"
-        )
+    time = update.timestamp
+    if time.seconds * 1_000_000 + time.nanos // 1_000 != timestamp:
+        raise LedgerUnreadable(sequence, f"its order update has the time {microseconds_of(time)} us, not {timestamp} us")
     order_id, user_id, symbol = update.order_id, update.user_id, update.symbol
     stored = StoredUpdate(sequence, batch_end, order_id, user_id, symbol, exec_type, timestamp, update.SerializeToString())
     chunk.updates.append(stored)

@@ -109,7 +109,9 @@ def test_a_group_whose_first_pages_never_reached_the_disk_is_torn_though_its_end
     assert_torn_after(tmp_path, 1, record_bytes(*group), [batch(1)], file)
 
 
-@pytest.mark.parametrize("tail", [b"\0" * 5000, b"\0", b"\xff" * 3_000_000, b"\xfaOT\xfb" * 50], ids=["zeros", "a zero", "3 MB of ones", "magics"])
+@pytest.mark.parametrize(
+    "tail", [b"\0" * 5000, b"\0", b"\xff" * 3_000_000, b"\xfaOT\xfb" * 50], ids=["zeros", "a zero", "3 MB of ones", "magics"]
+)
 def test_whatever_stands_after_the_last_record_is_torn(tmp_path: Path, tail: bytes) -> None:
     file = written(tmp_path, [batch(1)], [batch(2)])
     with file.open("ab") as torn:
@@ -275,9 +277,7 @@ def test_damage_met_while_reading_names_the_sequence_after_what_was_read(tmp_pat
         next(reading)
 
 
-def test_the_unproven_last_group_is_written_and_synced_anew_at_a_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_unproven_last_group_is_written_and_synced_anew_at_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group = batches_after(1, [1, 2], 100)
     written(tmp_path, [batch(1)], group)
     real = os.pwrite

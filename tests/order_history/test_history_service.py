@@ -1,6 +1,7 @@
 """The whole history service against an engine that loses, repeats, delays, restarts and forges: real sockets, a real store."""
 
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from ordertape.v1 import ledger_pb2, order_pb2
 from ordertape.v1 import order_history_pb2 as pb
-from services.order_history.order_processor import OrderProcessor, ReceivedBatch
+from services.order_history.order_processor import Chunk, OrderProcessor, ReceivedBatch
+from services.order_history.stores import StoreDamaged, StoreUnavailable
 from services.order_history.stores.sqlite import SqliteHistoryStore
 from tests.support.eventually import eventually
 from tests.support.fake_engine import FakeEngine
@@ -282,3 +284,61 @@ def test_a_broken_hash_chain_halts(ledger: LedgerBuilder, engine: FakeEngine, tm
         message.previous_hash = b"\x07" * 32
         engine.publish(received(message.SerializeToString()))
         assert_halted(history, message.first_sequence, "hash chain is broken")
+
+
+class FailingStore(SqliteHistoryStore):
+    """A real store whose writes fail while ``failure`` says how."""
+
+    failure: Exception | None = None
+
+    def apply(self, chunk: Chunk) -> bool:
+        if self.failure is not None:
+            raise self.failure
+        return super().apply(chunk)
+
+
+def test_a_store_that_is_down_for_a_while_stops_nothing_for_good_and_nothing_is_skipped(
+    ledger: LedgerBuilder, engine: FakeEngine, tmp_path: Path
+) -> None:
+    store = FailingStore(tmp_path / "history")
+    with RunningHistory(engine, tmp_path / "history", store=store) as history:
+        history.wait_until_applied(ledger.sequence)
+        eventually(history.is_serving)
+        store.failure = StoreUnavailable("database or disk is full")
+        for batch in grow(ledger, 30):
+            engine.publish(batch)
+        eventually(lambda: not history.is_serving())
+        assert "disk is full" in history.history.view.trouble()
+        assert history.status().halt_reason == ""
+        store.failure = None
+        history.wait_until_applied(ledger.sequence)
+        eventually(history.is_serving)
+    assert dump(tmp_path / "history") == fold(ledger, tmp_path / "fold")
+
+
+@pytest.mark.parametrize("failure", [StoreDamaged("database disk image is malformed"), ZeroDivisionError("a defect of ours")])
+def test_a_store_that_is_damaged_or_a_defect_halts(
+    ledger: LedgerBuilder, engine: FakeEngine, tmp_path: Path, failure: Exception
+) -> None:
+    store = FailingStore(tmp_path / "history")
+    with RunningHistory(engine, tmp_path / "history", store=store) as history:
+        history.wait_until_applied(ledger.sequence)
+        store.failure = failure
+        ledger.place("alice")
+        engine.publish(ledger.batches[-1])
+        assert str(failure) in history.wait_until_halted()
+        eventually(lambda: not history.is_serving())
+
+
+def test_it_stops_at_once_while_the_store_is_down_and_while_the_engine_is_away(
+    ledger: LedgerBuilder, engine: FakeEngine, tmp_path: Path
+) -> None:
+    store = FailingStore(tmp_path / "history")
+    store.failure = StoreUnavailable("database or disk is full")
+    begin = time.monotonic()
+    with RunningHistory(engine, tmp_path / "history", store=store) as history:
+        eventually(lambda: "disk is full" in history.history.view.trouble())
+    engine.stop()
+    with RunningHistory(engine, tmp_path / "history") as history:
+        eventually(lambda: "catching up" in history.history.view.trouble())
+    assert time.monotonic() - begin < 5

@@ -37,9 +37,8 @@ def dump_of_any_run(folder: Path) -> list[str]:
     for table, values in _rows(folder):
         if table == "checkpoint":
             continue
-        if "message" in values:
-            values |= MessageToDict(order_pb2.OrderUpdate.FromString(values.pop("message")))
-        kept = {name: value for name, value in values.items() if name not in _OF_THE_RUN}
+        message = order_pb2.OrderUpdate.FromString(values.pop("message", b""))
+        kept = {name: value for name, value in (values | MessageToDict(message)).items() if name not in _OF_THE_RUN}
         for name in _SEQUENCES:
             if name in kept:
                 kept[name] = bisect_right(sequences, int(kept[name]))

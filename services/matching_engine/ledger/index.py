@@ -293,14 +293,15 @@ def _delete(path: Path) -> None:
 
 
 def _write(connection: apsw.Connection, entries: _Pending) -> None:
-    """Rows and "how far" in one transaction."""
-    with connection:
-        for rows, add in ((entries.first_answers, _ADD_FIRST_ANSWERS), (entries.ended_orders, _ADD_ENDED_ORDERS)):
-            for value in _json_values(rows):
-                connection.execute(_GATHER, (value,))
-            connection.execute(add)
-            connection.execute("DELETE FROM temp.arrived")
-        connection.execute("UPDATE progress SET indexed_sequence = ?", (entries.through_sequence,))
+    """Rows and "how far" in one transaction. It asks for the file's lock first: SQLite waits for it only there."""
+    connection.execute("BEGIN IMMEDIATE")
+    for rows, add in ((entries.first_answers, _ADD_FIRST_ANSWERS), (entries.ended_orders, _ADD_ENDED_ORDERS)):
+        for value in _json_values(rows):
+            connection.execute(_GATHER, (value,))
+        connection.execute(add)
+        connection.execute("DELETE FROM temp.arrived")
+    connection.execute("UPDATE progress SET indexed_sequence = ?", (entries.through_sequence,))
+    connection.execute("COMMIT")
 
 
 def _json_values(rows: Mapping[Any, int]) -> Iterator[str]:

@@ -1,0 +1,123 @@
+"""What the benchmark says: figures, made of paired rounds, as a table and as JSON."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median, quantiles
+from typing import TypeVar
+
+from rich.table import Table
+
+Prepared = TypeVar("Prepared")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured line. ``value`` is in ``unit``; latencies are of one call; ``cpu_microseconds`` is the processor time that
+    the measured process used for one item. ``ratio`` is the value's to that of ``baseline`` in the same run, ``cpu_ratio`` the
+    baseline's processor time to this one's: both are 1 where nothing was added to the baseline.
+    """
+
+    part: str
+    what: str
+    value: float
+    unit: str
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    cpu_microseconds: float | None = None
+    baseline: str | None = None
+    ratio: float | None = None
+    cpu_ratio: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round did: so many items in so many seconds, with so much processor time of the measured process."""
+
+    items: int
+    seconds: float
+    cpu_seconds: float
+    latencies: Sequence[float] = ()
+
+    @property
+    def rate(self) -> float:
+        """Items per second."""
+        return self.items / self.seconds
+
+    @property
+    def cost(self) -> float:
+        """Processor time per item, in seconds."""
+        return self.cpu_seconds / self.items
+
+
+Pair = tuple[Round, Round]
+
+
+def paired(
+    rounds: int,
+    prepare: Callable[[], Prepared],
+    baseline: Callable[[Prepared], Round],
+    measured: Callable[[Prepared], Round],
+) -> list[Pair]:
+    """Run the two in turns on the same input, so that whatever else the machine does falls on both. One more round comes
+    before the others, to warm up.
+    """
+    pairs = []
+    for _ in range(rounds + 1):
+        given = prepare()
+        pairs.append((baseline(given), measured(given)))
+    return pairs[1:]
+
+
+def figure_of(part: str, what: str, unit: str, rounds: Sequence[Round]) -> Figure:
+    """The figure of all rounds: medians, and the latencies of all their calls together."""
+    latencies = [latency for each in rounds for latency in each.latencies]
+    hundredths = quantiles(latencies, n=100) if len(latencies) > 1 else None
+    return Figure(
+        part,
+        what,
+        median(each.rate for each in rounds),
+        unit,
+        p50_ms=hundredths[49] * 1e3 if hundredths else None,
+        p99_ms=hundredths[98] * 1e3 if hundredths else None,
+        cpu_microseconds=median(each.cost for each in rounds) * 1e6,
+    )
+
+
+def compared(figure: Figure, baseline: Figure, pairs: Sequence[Pair]) -> Figure:
+    """The figure of the measured side with its ratios to the baseline: each the median of what the pairs say."""
+    costs = [(bare.cost, ours.cost) for bare, ours in pairs]
+    return replace(
+        figure,
+        baseline=baseline.what,
+        ratio=median(ours.rate / bare.rate for bare, ours in pairs),
+        cpu_ratio=median(bare / ours for bare, ours in costs) if all(ours for _, ours in costs) else None,
+    )
+
+
+def table_of(figures: Iterable[Figure]) -> Table:
+    """The figures, one a line."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    table.add_column("what")
+    for name in ("value", "p50 ms", "p99 ms", "cpu us", "ratio", "cpu ratio"):
+        table.add_column(name, justify="right")
+    for figure in figures:
+        table.add_row(
+            figure.part,
+            figure.what,
+            f"{_plain(figure.value)} {figure.unit}",
+            _shown(figure.p50_ms, ".2f"),
+            _shown(figure.p99_ms, ".2f"),
+            _shown(figure.cpu_microseconds, ".1f"),
+            _shown(figure.ratio, ".2f"),
+            _shown(figure.cpu_ratio, ".2f"),
+        )
+    return table
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

@@ -1,0 +1,55 @@
+"""The requests that the benchmark sends, each under a name of its own, serialized before any clock starts.
+
+Three patterns: *resting* orders (one update each, so one answer has the size of another), *closing* ones (of four commands,
+one order is placed and cancelled, two fill each other: three orders that are over), and what the core alone is given.
+"""
+
+from collections.abc import Iterator
+from itertools import count
+
+from ordertape.v1 import matching_engine_pb2 as engine
+from ordertape.v1 import order_pb2
+
+SYMBOL = "BTC-USD"
+USER, MAKER = "bench-taker", "bench-maker"
+MONEY = {"USD": "100000000000", "BTC": "1000000000"}
+CLOSING_ITEMS, CLOSED_ORDERS = 4, 3
+"""So many commands close so many orders."""
+
+_names = count(1)
+
+
+def resting() -> Iterator[engine.PlaceOrderRequest]:
+    """LIMIT orders without end that never meet: bids from 90.00 to 99.99, asks from 110.00 on."""
+    for number in _names:
+        buys = number % 2 == 0
+        yield _limit(USER, number, buys, _text((9_000 if buys else 11_000) + number * 7 % 1_000), "0.25")
+
+
+def closing() -> Iterator[engine.SubmitOrdersItem]:
+    """Without end: place and cancel; rest and fill."""
+    for number in _names:
+        item = engine.SubmitOrdersItem
+        bid = _limit(USER, number, True, "95.5", "0.25")
+        yield item(place=bid)
+        yield item(cancel=engine.CancelOrderRequest(user_id=USER, client_order_id=bid.client_order_id))
+        yield item(place=_limit(MAKER, number, False, "100.25", "0.5"))
+        yield item(place=_limit(USER, next(_names), True, "100.5", "0.5"))
+
+
+def _limit(user_id: str, number: int, buys: bool, price: str, qty: str) -> engine.PlaceOrderRequest:
+    return engine.PlaceOrderRequest(
+        user_id=user_id,
+        client_order_id=f"bench-{number:09d}",
+        symbol=SYMBOL,
+        side=order_pb2.SIDE_BUY if buys else order_pb2.SIDE_SELL,
+        order_type=order_pb2.ORDER_TYPE_LIMIT,
+        time_in_force=order_pb2.TIME_IN_FORCE_GTC,
+        price=price,
+        qty=qty,
+    )
+
+
+def _text(cents: int) -> str:
+    """Canonical, so that no server has to mend it."""
+    return f"{cents // 100}.{cents % 100:02d}".rstrip("0").rstrip(".")

@@ -1,0 +1,82 @@
+"""Starts what is measured as processes of their own, and asks the kernel what they cost."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import grpc
+
+from ordertape.v1 import matching_engine_pb2 as engine
+from ordertape.v1 import matching_engine_pb2_grpc
+from services.cli.processes import EXCHANGE_CONFIG, ServiceProcess
+from tests.bench.orders import MAKER, MONEY, USER
+
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_ANYWHERE: Final = "127.0.0.1:0"
+SERVICE: Final = "/ordertape.v1.MatchingEngine"
+WATCH_ORDERS: Final = "/ordertape.v1.OrderHistory/WatchOrders"
+
+
+class Server(NamedTuple):
+    """A running service: where it serves, and its process."""
+
+    address: str
+    pid: int
+    ready: dict[str, Any]
+
+    def cpu_seconds(self) -> float:
+        """Processor time that the process has used so far, to a hundredth of a second."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+
+    def resident_bytes(self) -> int:
+        """Memory of the process that is in RAM."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+        return int(line.split()[1]) * 1024
+
+
+@contextmanager
+def engine_server(folder: Path) -> Iterator[Server]:
+    """An engine on the ledger in ``folder``, with a feed for a history."""
+    arguments = ["--data-dir", str(folder), "--config", str(EXCHANGE_CONFIG), "--listen", _ANYWHERE]
+    with _running("engine", "services.matching_engine", [*arguments, "--feed", f"history=tcp://{_ANYWHERE}"], folder) as server:
+        yield server
+
+
+@contextmanager
+def history_server(folder: Path, engine_at: Server) -> Iterator[Server]:
+    """A history of the engine's, with its store in ``folder``."""
+    where = ["--engine-address", engine_at.address, "--engine-feed", engine_at.ready["feeds"]["history"]]
+    arguments = ["--data-dir", str(folder), "--listen", _ANYWHERE, *where]
+    with _running("history", "services.order_history", arguments, folder) as server:
+        yield server
+
+
+@contextmanager
+def bare_server(kind: str, folder: Path) -> Iterator[Server]:
+    """The baseline of ``kind`` ("engine", "history") with the answers that were recorded in ``folder``."""
+    with _running(f"bare {kind}", "tests.bench.bare_server", [kind, str(folder)], folder) as server:
+        yield server
+
+
+def deposit_money(server: Server) -> None:
+    """Give both users more than they will ever need."""
+    with grpc.insecure_channel(server.address) as channel:
+        operator = matching_engine_pb2_grpc.OperatorStub(channel)
+        for user_id in (USER, MAKER):
+            for asset, amount in MONEY.items():
+                operator.Deposit(engine.DepositRequest(user_id=user_id, asset=asset, amount=amount, request_id=f"bench-{asset}"))
+
+
+@contextmanager
+def _running(name: str, module: str, arguments: list[str], folder: Path) -> Iterator[Server]:
+    folder.mkdir(parents=True, exist_ok=True)
+    process = ServiceProcess(name, module, arguments, folder / "ready.json", lambda _name, _line: None)
+    try:
+        ready = process.wait_until_ready()
+        yield Server(ready["address"], process.process.pid, ready)
+    finally:
+        process.stop()

@@ -1,0 +1,36 @@
+"""How much is measured: a minute for a look whether it runs, a few minutes for figures."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Counts of each part; one more round than ``rounds`` is run, to warm up."""
+
+    rounds: int
+    orders_per_round: int
+    batches_per_round: int
+    core_operations: int
+    ledger_orders: int
+    watch_updates: int
+    closed_orders: tuple[int, int]
+
+
+FULL = Sizes(
+    rounds=5,
+    orders_per_round=6_000,
+    batches_per_round=200,
+    core_operations=60_000,
+    ledger_orders=150_000,
+    watch_updates=100_000,
+    closed_orders=(50_000, 200_000),
+)
+SHORT = Sizes(
+    rounds=2,
+    orders_per_round=500,
+    batches_per_round=10,
+    core_operations=5_000,
+    ledger_orders=3_000,
+    watch_updates=3_000,
+    closed_orders=(1_000, 4_000),
+)
