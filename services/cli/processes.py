@@ -131,10 +131,10 @@ class LocalExchange:
             service.require_alive()
 
     def require_clean_end(self) -> None:
-        """Raise Failure where a service that was stopped did not end well."""
+        """Raise Failure where a service that was stopped did not end well (SIGTERM itself ends one that does not serve yet)."""
         for service in self._services:
-            if service.process.returncode:
-                code = service.process.returncode
+            code = service.process.returncode
+            if code not in (0, -signal.SIGTERM):
                 raise Failure(
                     SERVICE_ENDED, f"the {service.name} was stopped and ended with exit code {code}", list(service.tail)
                 )

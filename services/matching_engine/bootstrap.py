@@ -57,6 +57,8 @@ class Engine:
         opened.callback(self.ledger.close)
         self._index = LedgerIndex.open(settings.data_dir / INDEX_FILE, self.ledger.ledger_id, self.ledger.durable_sequence)
         opened.callback(self._index.close)
+        if self._index.discarded is not None:
+            _log.warning("the ledger's index is made anew", why=self._index.discarded)
         self._recover()
         check_start(clock.now(), self.state.time, accept_clock=settings.accept_clock)
         feed = Feed(settings.feeds)

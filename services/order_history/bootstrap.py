@@ -29,7 +29,7 @@ from services.order_history.watch import WatchHub
 from services.serving.aio_server import AioServer, start_aio_server
 from services.serving.failures import draining
 from services.serving.health import OVERALL, HealthBoard
-from services.serving.process import run_until_signal_aio
+from services.serving.process import exit_when_a_thread_dies, run_until_signal_aio
 from services.serving.settings import ServerSettings
 
 _HEALTH_SECONDS = 0.1
@@ -148,7 +148,7 @@ def _start_ingest(settings: HistorySettings, view: HistoryView, store: HistorySt
         gap_patience_seconds=settings.gap_patience_seconds,
         silence_seconds=settings.silence_seconds,
     )
-    engine = EngineClient(settings.engine_address, settings.engine_timeout_seconds)
+    engine = EngineClient(settings.engine_address, settings.engine_timeout_seconds, settings.replay_timeout_seconds)
     ingest = Ingest(
         receiver,
         OrderProcessor(),
@@ -167,6 +167,7 @@ async def serve(settings: HistorySettings) -> None:
     if settings.ready_file is not None:
         settings.ready_file.unlink(missing_ok=True)
     history = await start_history(settings)
+    exit_when_a_thread_dies(history.server.health)
     if settings.ready_file is not None:
         _write_ready_file(settings.ready_file, history.server.address)
     await run_until_signal_aio(history.server, history.stop_steps)

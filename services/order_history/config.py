@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 Address = Annotated[str, StringConstraints(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$")]
-FeedAddress = Annotated[str, StringConstraints(pattern=r"^(tcp|ipc|inproc)://.+$")]
+FeedAddress = Annotated[str, StringConstraints(pattern=r"^(tcp://.+:[0-9]{1,5}|ipc://.+)$")]
 LogLevel = Annotated[str, StringConstraints(to_upper=True, pattern=r"(?i)^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$")]
 
 
@@ -27,6 +27,7 @@ class HistorySettings(BaseSettings):
     engine_address: Address = Field("127.0.0.1:50051", description="The engine's gRPC address, for LedgerFeed.")
     engine_feed: FeedAddress = Field("tcp://127.0.0.1:50053", description="The engine's feed for this consumer (ZMQ).")
     engine_timeout_seconds: float = Field(5.0, gt=0, description="How long the engine may take to say its status.")
+    replay_timeout_seconds: float = Field(60.0, gt=0, description="How long one replay may take; then the next goes on there.")
     feed_frames_max: int = Field(256, ge=1, description="Frames of the feed that wait in memory; what is beyond is replayed.")
     gap_patience_seconds: float = Field(0.2, gt=0, description="How long the feed may be ahead and bring nothing.")
     silence_seconds: float = Field(3.0, gt=0, description="How long the feed may be silent before the engine is asked.")

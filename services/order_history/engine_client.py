@@ -29,25 +29,29 @@ class EngineAway(Exception):
 
 
 class EngineClient:
-    """LedgerFeed at ``address`` (HOST:PORT), for one thread; ``cancel`` alone may come from another."""
+    """LedgerFeed at ``address`` (HOST:PORT), for one thread; ``close`` alone may come from another."""
 
-    def __init__(self, address: str, call_timeout_seconds: float) -> None:
+    def __init__(self, address: str, status_timeout_seconds: float, replay_timeout_seconds: float) -> None:
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         self._stub = ledger_pb2_grpc.LedgerFeedStub(self._channel)
-        self._call_timeout_seconds = call_timeout_seconds
+        self._status_timeout_seconds = status_timeout_seconds
+        self._replay_timeout_seconds = replay_timeout_seconds
 
     def status(self, at_sequence: int) -> ledger_pb2.GetLedgerStatusResponse:
         """The ledger's state with its hash at ``at_sequence``. Raises EngineAway."""
         request = ledger_pb2.GetLedgerStatusRequest(at_sequence=at_sequence)
         try:
-            return self._stub.GetLedgerStatus(request, timeout=self._call_timeout_seconds)
+            return self._stub.GetLedgerStatus(request, timeout=self._status_timeout_seconds)
         except (grpc.RpcError, ValueError) as error:
             raise EngineAway(_why("GetLedgerStatus", error)) from error
 
     def replay(self, after_sequence: int) -> Iterator[ledger_pb2.LedgerFrame]:
-        """Every batch after ``after_sequence`` that is durable now. Raises EngineAway, also in the middle."""
+        """Every batch after ``after_sequence`` that is durable now. Raises EngineAway, also in the middle: where the engine
+        leaves, hangs, or has more than it can send within the timeout.
+        """
+        request = ledger_pb2.ReplayLedgerRequest(after_sequence=after_sequence)
         try:
-            call = self._stub.ReplayLedger(ledger_pb2.ReplayLedgerRequest(after_sequence=after_sequence))
+            call = self._stub.ReplayLedger(request, timeout=self._replay_timeout_seconds)
             try:
                 for response in call:
                     yield response.frame

@@ -39,44 +39,36 @@ class OrderHistoryApi(order_history_pb2_grpc.OrderHistoryServicer):
         self._queries = queries
         self._watch = watch
 
-    async def GetOrder(self, request: pb.GetOrderRequest, context: Call) -> pb.GetOrderResponse:  # noqa: N802
+    async def GetOrder(self, request: pb.GetOrderRequest, context: Call) -> pb.GetOrderResponse:
         """See order_history.proto."""
         return await self._queries.order(requests.order_question(request), context.time_remaining)
 
-    async def ListActiveOrders(  # noqa: N802
-        self, request: pb.ListActiveOrdersRequest, context: Call
-    ) -> pb.ListActiveOrdersResponse:
+    async def ListActiveOrders(self, request: pb.ListActiveOrdersRequest, context: Call) -> pb.ListActiveOrdersResponse:
         """See order_history.proto."""
         question = requests.active_orders_question(request)
         return await self._queries.active_orders(request, question, context.time_remaining)
 
-    async def ListOrderHistory(  # noqa: N802
-        self, request: pb.ListOrderHistoryRequest, context: Call
-    ) -> pb.ListOrderHistoryResponse:
+    async def ListOrderHistory(self, request: pb.ListOrderHistoryRequest, context: Call) -> pb.ListOrderHistoryResponse:
         """See order_history.proto."""
         question = requests.order_history_question(request)
         return await self._queries.order_history(request, question, context.time_remaining)
 
-    async def ListOrderUpdates(  # noqa: N802
-        self, request: pb.ListOrderUpdatesRequest, context: Call
-    ) -> pb.ListOrderUpdatesResponse:
+    async def ListOrderUpdates(self, request: pb.ListOrderUpdatesRequest, context: Call) -> pb.ListOrderUpdatesResponse:
         """See order_history.proto."""
         question = requests.updates_question(request)
         return await self._queries.order_updates(request, question, context.time_remaining)
 
-    async def ListFills(self, request: pb.ListFillsRequest, context: Call) -> pb.ListFillsResponse:  # noqa: N802
+    async def ListFills(self, request: pb.ListFillsRequest, context: Call) -> pb.ListFillsResponse:
         """See order_history.proto."""
         return await self._queries.fills(request, requests.fills_question(request), context.time_remaining)
 
     # The generated stub knows generators only; grpc.aio takes a coroutine that writes as well, and that one ends at once when
     # its caller leaves.
-    async def WatchOrders(self, request: pb.WatchOrdersRequest, context: Call) -> None:  # type: ignore[override]  # noqa: N802
+    async def WatchOrders(self, request: pb.WatchOrdersRequest, context: Call) -> None:  # type: ignore[override]
         """See order_history.proto."""
         await self._watch.serve(requests.watch_question(request), context.write)
 
-    async def GetHistoryStatus(  # noqa: N802
-        self, request: pb.GetHistoryStatusRequest, context: Call
-    ) -> pb.GetHistoryStatusResponse:
+    async def GetHistoryStatus(self, request: pb.GetHistoryStatusRequest, context: Call) -> pb.GetHistoryStatusResponse:
         """See order_history.proto."""
         at_least = requests.status_question(request)
         if at_least is not None:

@@ -133,6 +133,7 @@ class Ingest:
         self._first_durable_sequence: int | None = None
         self._store_trouble = ""
         self._observed: Progress | None = None
+        self._engine_away = False
         self._retry_seconds = _RETRY_SECONDS
         self._gap_times: deque[float] = deque(maxlen=_GAPS_ALARM)
 
@@ -147,7 +148,7 @@ class Ingest:
                 while not self._stopping.is_set():
                     self._step(feed)
         except (LedgerUnreadable, StoreDamaged) as damage:
-            log.critical("halted", reason=str(damage), applied_sequence=self._store.checkpoint().sequence)
+            log.critical("halted", reason=str(damage))
             self._listener.halt(str(damage))
         except Exception as defect:
             log.critical("halted by a defect", exc_info=True)
@@ -175,6 +176,9 @@ class Ingest:
     def _ask(self) -> None:
         status = self._engine.status(self._receiver.sequence)
         self._receiver.on_status(status)
+        if self._engine_away:
+            self._engine_away = False
+            log.info("engine back", epoch=status.epoch, durable_sequence=status.durable_sequence)
         if self._first_durable_sequence is None:
             self._first_durable_sequence = status.durable_sequence
             log.info("ledger met", ledger_id=status.ledger_id, epoch=status.epoch, durable_sequence=status.durable_sequence)
@@ -182,8 +186,9 @@ class Ingest:
     def _wait_for_engine(self, away: EngineAway) -> None:
         self._store_received()
         self._observe()
-        if not self._stopping.is_set():
-            log.warning("engine away", reason=str(away), retry_seconds=self._retry_seconds)
+        if not self._engine_away and not self._stopping.is_set():
+            self._engine_away = True
+            log.warning("engine away, asking again until it is back", reason=str(away))
         self._stopping.wait(self._retry_seconds)
         self._retry_seconds = min(self._retry_seconds * 2, _RETRY_SECONDS_MAX)
 

@@ -143,17 +143,19 @@ class WatchHub:
         user_id = watcher.question.user_id
         await self._wait_for(watcher, after)
         cursor, registered, unsent = after.sequence, False, list[StoredUpdate]()
+        watcher.sent_until = after.sequence
         while True:
             page = await self._history.user_updates(user_id, cursor, self._page_updates)
             watcher.raise_end()
             full = len(page) >= self._page_updates
             cursor = page[-1].sequence if page else cursor
             unsent += page
-            whole = _whole_batches(unsent) if full else len(unsent)
-            await self._send_updates(watcher, unsent[:whole])
-            del unsent[:whole]
+            whole = len(unsent)
+            if whole:
+                await self._send_updates(watcher, unsent[:whole])
+                watcher.sent_until = unsent[whole - 1].batch_end
+                del unsent[:whole]
             if not full and registered:
-                watcher.sent_until = cursor
                 return
             if not full:
                 self._register(watcher)
@@ -162,7 +164,7 @@ class WatchHub:
     async def _wait_for(self, watcher: "_Watcher", after: Position) -> None:
         self._view.ensure_ours(after)
         self._ahead.add(watcher)
-        while self._view.applied_sequence < after.sequence:
+        while self._view.applied_sequence < after.sequence or not self._view.ledger_id:
             if not await watcher.woken(self._heartbeat_seconds):
                 position = encode_position(after.ledger_id, after.sequence)
                 await watcher.send(pb.WatchOrdersResponse(position=position, heartbeat=pb.WatchHeartbeat()))
@@ -172,18 +174,19 @@ class WatchHub:
     async def _send_live(self, watcher: "_Watcher") -> None:
         while True:
             woken = bool(watcher.queue) or await watcher.woken(self._heartbeat_seconds)
-            updates, applied_sequence = watcher.take(), self._view.applied_sequence
+            # What is stored is read before the view hears of it, so a catch-up can be ahead of the view for a moment.
+            updates, sequence = watcher.take(), max(self._view.applied_sequence, watcher.sent_until)
             if updates:
-                await self._send_updates(watcher, updates, applied_sequence)
+                await self._send_updates(watcher, updates, sequence)
             elif not woken:
-                position = self._view.position_at(applied_sequence)
+                position = self._view.position_at(sequence)
                 await watcher.send(pb.WatchOrdersResponse(position=position, heartbeat=pb.WatchHeartbeat()))
 
     async def _send_updates(
         self, watcher: "_Watcher", updates: Sequence[StoredUpdate], until_sequence: int | None = None
     ) -> None:
         """Send whole batches. ``until_sequence``: up to where ``updates`` are all that the watcher gets (else: to their end)."""
-        wanted = [update for update in updates if _wants(watcher.question, update)]
+        wanted = _wanted(watcher.question, updates)
         sent = 0
         for part, batch_end in messages_of(wanted):
             sent += len(part)
@@ -221,7 +224,7 @@ class _Watcher:
 
     def offer(self, updates: list[StoredUpdate]) -> None:
         """Queue what the filters let through, or end the watch where the queue is too long: nothing is skipped."""
-        wanted = [update for update in updates if _wants(self.question, update)]
+        wanted = _wanted(self.question, updates)
         if self._end is not None or not wanted:
             return
         if self.queue and len(self.queue) + len(wanted) > self._queue_updates_max:
@@ -283,6 +286,12 @@ class _Watcher:
     def _end_too_slow(self, why: str) -> None:
         message = f"the reader is too slow, {why}: watch again after the position that came last"
         self.end(CallError(grpc.StatusCode.RESOURCE_EXHAUSTED, reasons.ERROR_REASON_READER_TOO_SLOW, message))
+
+
+def _wanted(question: WatchQuestion, updates: Sequence[StoredUpdate]) -> Sequence[StoredUpdate]:
+    if not question.symbols and not question.order_ids:
+        return updates
+    return [update for update in updates if _wants(question, update)]
 
 
 def _wants(question: WatchQuestion, update: StoredUpdate | order_pb2.OrderUpdate) -> bool:

@@ -14,6 +14,7 @@ DECIMAL = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 FILTER_VALUES_MAX = 100
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 500
+_SHOWN_CHARACTERS_MAX = 80
 # google.protobuf.Timestamp: from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999999Z.
 _SECONDS_MIN, _SECONDS_MAX = -62135596800, 253402300799
 
@@ -107,7 +108,8 @@ def microseconds_of(value: Timestamp) -> int:
 
 
 def _rule(rule: str, value: str) -> str:
-    return f"is required: {rule}" if not value else f"{rule}, is {value[:100]!r}"
+    """Shows so little of the value, in ASCII, that 500 items can break every rule and the answer still reaches the client."""
+    return f"is required: {rule}" if not value else f"{rule}, is {ascii(value[:_SHOWN_CHARACTERS_MAX])[:_SHOWN_CHARACTERS_MAX]}"
 
 
 def _choices(names: EnumNames) -> str:

@@ -12,7 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.bench.calls import place_order, submit_orders
+from tests.bench.core import matching_core
 from tests.bench.figures import Figure, table_of
+from tests.bench.recovery import recovery
 from tests.bench.sizes import FULL, SHORT, Sizes
 
 Part = Callable[[Sizes, Path], list[Figure]]
@@ -20,6 +22,8 @@ Part = Callable[[Sizes, Path], list[Figure]]
 PARTS: dict[str, Part] = {
     "b": place_order,
     "c": submit_orders,
+    "d": matching_core,
+    "g": recovery,
 }
 
 
@@ -31,7 +35,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="ordertape-bench-", dir=given.folder) as folder:
         for name in given.only:
             with console.status(f"({name}) {PARTS[name].__doc__}"):
-                figures += PARTS[name](SHORT if given.short else FULL, Path(folder) / name)
+                figures += PARTS[name](SHORT if given.short else FULL, Path(folder))
     Console(width=140).print(table_of(figures))
     if given.json is not None:
         said = {"machine": platform.platform(), "short": given.short, "figures": [asdict(figure) for figure in figures]}

@@ -11,11 +11,9 @@ from ordertape.v1 import order_pb2
 from tests.bench.figures import Figure, Round, compared, figure_of, paired
 from tests.bench.grpc_load import GrpcLoad
 from tests.bench.orders import resting
-from tests.bench.services import SERVICE, Server, bare_server, deposit_money, engine_server
+from tests.bench.services import PLACE_ORDER, SUBMIT_ORDERS, Server, bare_server, deposit_money, engine_server
 from tests.bench.sizes import Sizes
 
-PLACE_ORDER = f"{SERVICE}/PlaceOrder"
-SUBMIT_ORDERS = f"{SERVICE}/SubmitOrders"
 CALLERS = 16
 BATCH_CALLERS = 4
 BATCH_ITEMS = 100
@@ -32,7 +30,7 @@ class _Servers(NamedTuple):
 
 def place_order(sizes: Sizes, folder: Path) -> list[Figure]:
     """One order a call."""
-    with _servers(folder) as servers:
+    with _servers(folder / "place-order") as servers:
         return _compare(
             sizes.rounds,
             servers,
@@ -48,7 +46,7 @@ def place_order(sizes: Sizes, folder: Path) -> list[Figure]:
 
 def submit_orders(sizes: Sizes, folder: Path) -> list[Figure]:
     """100 orders a call."""
-    with _servers(folder) as servers:
+    with _servers(folder / "submit-orders") as servers:
         return _compare(
             sizes.rounds,
             servers,

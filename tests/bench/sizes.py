@@ -12,6 +12,7 @@ class Sizes:
     batches_per_round: int
     core_operations: int
     ledger_orders: int
+    starts: int
     watch_updates: int
     closed_orders: tuple[int, int]
 
@@ -21,7 +22,8 @@ FULL = Sizes(
     orders_per_round=6_000,
     batches_per_round=200,
     core_operations=60_000,
-    ledger_orders=150_000,
+    ledger_orders=90_000,
+    starts=3,
     watch_updates=100_000,
     closed_orders=(50_000, 200_000),
 )
@@ -31,6 +33,7 @@ SHORT = Sizes(
     batches_per_round=10,
     core_operations=5_000,
     ledger_orders=3_000,
+    starts=1,
     watch_updates=3_000,
     closed_orders=(1_000, 4_000),
 )

@@ -279,9 +279,10 @@ def test_damage_met_while_reading_names_the_sequence_after_what_was_read(tmp_pat
 
 def test_the_unproven_last_group_is_written_and_synced_anew_at_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group = batches_after(1, [1, 2], 100)
-    written(tmp_path, [batch(1)], group)
-    real = os.pwrite
-    writes: list[tuple[int, int]] = []
-    monkeypatch.setattr("os.pwrite", lambda file, data, at: (writes.append((at, len(data))), real(file, data, at))[1])
+    file = written(tmp_path, [batch(1)], group)
+    pwrite, fsync = os.pwrite, os.fsync
+    calls: list[object] = []
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: (calls.append((at, len(data))), pwrite(fd, data, at))[1])
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append(Path(os.readlink(f"/proc/self/fd/{fd}"))), fsync(fd))[1])
     SegmentLedger.open(tmp_path).close()
-    assert writes == [(HEADER_BYTES + record_bytes(batch(1)), record_bytes(*group))]
+    assert calls == [(HEADER_BYTES + record_bytes(batch(1)), record_bytes(*group)), file, tmp_path]

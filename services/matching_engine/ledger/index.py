@@ -101,6 +101,8 @@ class LedgerIndex:
         self._failure: BaseException | None = None
         self._lookups = _connect(path)
         self._lookups.pragma("query_only", True)
+        self._rows = _connect(path)
+        self._rows.execute("CREATE TEMP TABLE arrived (key, value)")
         self._writer = threading.Thread(target=self._run_writer, name="ledger-index", daemon=True)
         self._writer.start()
 
@@ -151,7 +153,7 @@ class LedgerIndex:
         return self.first_answers([(user_id, kind, key)])[0]
 
     def first_answers(self, keys: Sequence[tuple[str, int, str]]) -> list[int | None]:
-        """The same for many keys at once, in their order: a quarter of the cost of asking one by one."""
+        """The same for many keys at once, in their order; less than half the cost of asking one by one."""
         self._raise_failure()
         if not keys:
             return []
@@ -202,17 +204,16 @@ class LedgerIndex:
             raise LedgerIndexFailed(self.path, self._failure) from self._failure
 
     def _fail(self, error: BaseException) -> None:
-        if isinstance(error, _DAMAGED):
-            _delete(self.path)  # so that the next start does not trust it
         self._failure = error
         self._changed.notify_all()
+        if isinstance(error, _DAMAGED):
+            _delete(self.path)  # so that the next start does not trust it
 
     def _run_writer(self) -> None:
         try:
-            with closing(_connect(self.path)) as connection:
-                connection.execute("CREATE TEMP TABLE arrived (key, value)")
+            with closing(self._rows):
                 while self._take_pending():
-                    _write(connection, self._writing)
+                    _write(self._rows, self._writing)
                     with self._changed:
                         self._written_sequence = self._writing.through_sequence
                         self._writing = _Pending(self._written_sequence)
