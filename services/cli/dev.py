@@ -1,5 +1,6 @@
 """`ordertape dev`: an exchange on this machine, both services, with users that have money and the next command to type."""
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -64,7 +65,20 @@ def dev(
 
 
 def _log(name: str, line: str) -> None:
-    print(f"{name:<7} | {line}", file=sys.stderr, flush=True)
+    print(f"{name:<7} | {_readable(line)}", file=sys.stderr, flush=True)
+
+
+def _readable(line: str) -> str:
+    """A service's JSON log line for people; any other line as it is."""
+    if not line.startswith("{"):
+        return line
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return line
+    head = f"{said.pop('timestamp', '')} {said.pop('level', ''):<7} {said.pop('event', '')}"
+    said.pop("logger", None)
+    return "  ".join([head, *(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in said.items())])
 
 
 def _give_money(service: "Engine") -> list[str]:

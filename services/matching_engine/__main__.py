@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(settings: EngineSettings) -> int:
     configure_logging(settings.log_level)
+    if settings.ready_file is not None:
+        settings.ready_file.unlink(missing_ok=True)
     try:
         engine = Engine(settings)
     except (LedgerError, LedgerUnreadable) as error:
@@ -53,10 +55,13 @@ def _run(settings: EngineSettings) -> int:
         print(f"the engine does not start: {error}", file=sys.stderr)
         return CANNOT_START
     exit_when_a_thread_dies(engine.health)
-    if settings.ready_file is not None:
-        write_ready_file(settings.ready_file, engine.describe())
+
+    def tell_ready() -> None:
+        if settings.ready_file is not None:
+            write_ready_file(settings.ready_file, engine.describe())
+
     operators = [lambda server=server: server.drain() for server in engine.servers[1:]]
-    run_until_signal(engine.servers[0], [*operators, engine.close])
+    run_until_signal(engine.servers[0], [*operators, engine.close], ready=tell_ready)
     return 0
 
 

@@ -5,6 +5,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tomllib import TOMLDecodeError
 
 from pydantic import ValidationError
 
@@ -14,9 +15,8 @@ from services.order_history.stores import StoreError
 from services.serving.listening import AddressError
 from services.serving.logs import configure_logging
 
-# sysexits.h: EX_CONFIG, EX_UNAVAILABLE.
-BAD_SETTINGS = 78
-CANNOT_START = 69
+# sysexits.h: EX_CONFIG, EX_OSERR.
+BAD_CONFIG, CANNOT_START = 78, 71
 
 _OPTIONS = (
     "data_dir",
@@ -29,18 +29,23 @@ _OPTIONS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT; the process's exit code: 0, 69 where it cannot start, 78 for settings that are wrong."""
+    """Run until SIGTERM or SIGINT; the process's exit code: 0, 71 where it cannot start, 78 for settings that are wrong."""
     given = vars(_parser().parse_args(arguments))
     try:
         settings = load(given.pop("config"), **{name: value for name, value in given.items() if value is not None})
-        configure_logging(settings.log_level)
-    except (ValidationError, FileNotFoundError, ValueError) as error:
-        print(f"settings: {error}", file=sys.stderr)
-        return BAD_SETTINGS
+    except ValidationError as error:
+        for problem in error.errors():
+            place = ".".join(str(part) for part in problem["loc"])
+            print(f"setting {place}: {problem['msg']}, is {problem['input']!r}", file=sys.stderr)
+        return BAD_CONFIG
+    except (OSError, TOMLDecodeError) as error:
+        print(error, file=sys.stderr)
+        return BAD_CONFIG
+    configure_logging(settings.log_level)
     try:
         asyncio.run(serve(settings))
     except (StoreError, AddressError) as error:
-        print(f"cannot start: {error}", file=sys.stderr)
+        print(f"the history does not start: {error}", file=sys.stderr)
         return CANNOT_START
     return 0
 
@@ -54,8 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
     for name in _OPTIONS:
-        description = HistorySettings.model_fields[name].description
-        parser.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper(), help=description)
+        field = HistorySettings.model_fields[name]
+        default = "" if field.default is None else f" Default: {field.default}"
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper(), help=f"{field.description}{default}")
     description = HistorySettings.model_fields["print_commands"].description
     parser.add_argument("--print-commands", action="store_true", default=None, help=description)
     return parser

@@ -168,9 +168,12 @@ async def serve(settings: HistorySettings) -> None:
         settings.ready_file.unlink(missing_ok=True)
     history = await start_history(settings)
     exit_when_a_thread_dies(history.server.health)
-    if settings.ready_file is not None:
-        _write_ready_file(settings.ready_file, history.server.address)
-    await run_until_signal_aio(history.server, history.stop_steps)
+
+    def tell_ready() -> None:
+        if settings.ready_file is not None:
+            _write_ready_file(settings.ready_file, history.server.address)
+
+    await run_until_signal_aio(history.server, history.stop_steps, ready=tell_ready)
 
 
 def _write_ready_file(path: Path, address: str) -> None:
@@ -182,7 +185,7 @@ def _write_ready_file(path: Path, address: str) -> None:
 
 async def _keep_health(view: HistoryView, health: HealthBoard) -> None:
     """Lag grows with time alone, so the board is set by the clock."""
-    was_serving = None
+    was_serving = False
     while True:
         trouble = view.trouble()
         if (serving := not trouble) is not was_serving:

@@ -150,7 +150,7 @@ class WatchHub:
             full = len(page) >= self._page_updates
             cursor = page[-1].sequence if page else cursor
             unsent += page
-            whole = len(unsent)
+            whole = _whole_batches(unsent) if full else len(unsent)
             if whole:
                 await self._send_updates(watcher, unsent[:whole])
                 watcher.sent_until = unsent[whole - 1].batch_end
