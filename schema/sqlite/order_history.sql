@@ -34,7 +34,7 @@ CREATE TABLE updates (
 
 CREATE INDEX updates_by_order ON updates (order_id);
 CREATE INDEX updates_by_user ON updates (user_id);
-CREATE INDEX fills_by_user ON updates (user_id) WHERE exec_type = 3;
+CREATE INDEX fills_by_user ON updates (user_id) WHERE exec_type = 3; -- EXEC_TYPE_TRADE
 
 -- The newest update of each open order: read at a start only.
 CREATE TABLE active_orders (

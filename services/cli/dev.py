@@ -46,14 +46,14 @@ def dev(
 ) -> None:
     """Start both services here, with files that stay, and users that have money. Ctrl-C stops both."""
     from services.cli.client import Engine
-    from services.cli.processes import EXCHANGE_CONFIG, Listen, LocalExchange, default_data_dir, sigterm_interrupts
+    from services.cli.processes import EXCHANGE_CONFIG, Interrupts, Listen, LocalExchange, default_data_dir
 
     if ephemeral and data_dir is not None:
         raise Failure(USAGE, "--ephemeral keeps nothing, so it cannot be combined with --data-dir")
     folder = None if ephemeral else data_dir or default_data_dir()
     exchange = LocalExchange(folder, Listen(engine, history, feed), config or EXCHANGE_CONFIG, _log)
     try:
-        with sigterm_interrupts(), exchange:
+        with Interrupts(), exchange:
             with Engine(exchange.engine_address, TIMEOUT_DEFAULT) as service:
                 print(_banner(exchange, _give_money(service)), flush=True)
             while True:

@@ -1,5 +1,5 @@
 """Follows a user's orders over everything that may happen to the connection: the stream is left and resumed after its last
-position, and each update is handed on exactly once.
+position, and each update is handed on exactly once, whole batch by whole batch.
 """
 
 import time
@@ -31,37 +31,33 @@ def follow(
     patience_seconds: float = float("inf"),
     interrupted: Callable[[str], None] = lambda _reason: None,
 ) -> Iterator[Followed]:
-    """The news, without end. A stream that ends is resumed, with back-off, for as long as ``patience_seconds`` pass without a
-    word; ``interrupted`` is told why it ended. Raises Failure for an error that a resume does not mend, and where nobody answers
-    at the very first attempt.
+    """The news, without end. A stream that ends is resumed, with back-off, until ``patience_seconds`` have passed without a word;
+    ``interrupted`` is told once why it ended. Before the first word it is tried again like any call, for the history's
+    ``retry_seconds``. Raises Failure where that time is over, and for an error that a resume does not mend.
     """
     request = _copy(request)
-    last_heard: float | None = None
-    seen = 0  # the highest user_update_number handed on: a batch in several messages begins again where the stream broke in it
-    pauses = back_off()
+    give_up_at = time.monotonic() + history.retry_seconds
+    pauses, told = back_off(), False
     while True:
-        snapshot: list[order_pb2.OrderUpdate] = []
+        # Only what has a position after it is handed on: where a stream breaks before that, the resumed one says it again.
+        heard: list[order_pb2.OrderUpdate] = []
         try:
             for response in history.orders.WatchOrders(request):
-                last_heard, pauses = time.monotonic(), back_off()
+                give_up_at, pauses, told = time.monotonic() + patience_seconds, back_off(), False
+                snapshot = response.HasField("snapshot")
+                heard += response.snapshot.orders if snapshot else response.updates.updates
                 if response.position:
                     request.after = response.position
-                kind = response.WhichOneof("event")
-                if kind == "snapshot":
-                    snapshot.extend(response.snapshot.orders)
-                    if response.snapshot.last_page:
-                        seen = max((order.user_update_number for order in snapshot), default=0)
-                        yield Followed(snapshot, snapshot=True, position=request.after)
-                else:
-                    fresh = [update for update in response.updates.updates if update.user_update_number > seen]
-                    seen = fresh[-1].user_update_number if fresh else seen
-                    yield Followed(fresh, snapshot=False, position=request.after)
-            interrupted("the service ended the stream")
+                    yield Followed(heard, snapshot, response.position)
+                    heard = []
+            reason = "the service ended the stream"
         except grpc.RpcError as error:
-            gone = last_heard is None or time.monotonic() - last_heard > patience_seconds
-            if error.code() not in _RESUMABLE or gone:
+            if error.code() not in _RESUMABLE or time.monotonic() > give_up_at:
                 raise failure_of(error, history.address) from error
-            interrupted(f"{error.code().name}: {error.details()}")
+            reason = f"{error.code().name}: {error.details()}"
+        if not told:
+            interrupted(reason)
+            told = True
         time.sleep(next(pauses))
 
 

@@ -173,18 +173,38 @@ class LocalExchange:
                 shutil.rmtree(self.data_dir)
 
 
-@contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Make SIGTERM end the block like Ctrl-C does, by KeyboardInterrupt, so that the services are stopped either way."""
+class Interrupts:
+    """SIGTERM ends the block like Ctrl-C does, by KeyboardInterrupt, so that what was started is stopped either way; but neither
+    comes in the middle of a ``held`` block (a second signal does: what is held may hang).
+    """
 
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    def __init__(self) -> None:
+        self._held = self._came = False
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    def __enter__(self) -> Self:
+        self._previous = {number: signal.signal(number, self._arrived) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let a signal wait until the block is done."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._came:
+            raise KeyboardInterrupt
+
+    def _arrived(self, _signal: int, _frame: FrameType | None) -> None:
+        if self._held and not self._came:
+            self._came = True
+        else:
+            raise KeyboardInterrupt
 
 
 def default_data_dir() -> Path:

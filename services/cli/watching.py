@@ -36,7 +36,7 @@ def watch(
     from ordertape.v1 import order_history_pb2 as history_pb2
     from services.cli.client import History
     from services.cli.following import follow
-    from services.cli.processes import sigterm_interrupts
+    from services.cli.processes import Interrupts
 
     if output is Output.JSON:
         raise Failure(USAGE, "watch has no end, so it prints a table or JSON lines: -o jsonl")
@@ -44,12 +44,14 @@ def watch(
     request = history_pb2.WatchOrdersRequest(user_id=user, symbols=symbol or (), order_ids=order_id or (), after=after)
     position = after or ""
     try:
-        with sigterm_interrupts(), History(history, timeout) as service:
+        with Interrupts() as interrupts, History(history, timeout) as service:
             if output is Output.TABLE:
                 print(table_line(columns or WATCH_COLUMNS, None), flush=True)
             for news in follow(service, request, interrupted=_say_interrupted):
-                _print(news, output, columns)
-                position = news.position
+                # Printed and noted as one: the position says exactly what was printed, whenever Ctrl-C comes.
+                with interrupts.held():
+                    _print(news, output, columns)
+                    position = news.position
     except KeyboardInterrupt:
         pass
     finally:
@@ -66,7 +68,7 @@ def _print(news: "Followed", output: Output, columns: tuple[str, ...] | None) ->
         line = pick(row, columns) if columns else row
         if news.snapshot:
             line["snapshot"] = True
-        if index == len(news.orders) - 1 and news.position:
+        if index == len(news.orders) - 1:
             line["position"] = news.position
         print_json(line)
     if news.snapshot and output is Output.TABLE:

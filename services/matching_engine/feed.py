@@ -41,6 +41,8 @@ class _Consumer:
         self.name = name
         self.dropped = 0
         self._connected = 0
+        self._dropped_before = 0
+        self._dropping = False
         self._socket = context.socket(zmq.PUSH)
         self._socket.set(zmq.SNDHWM, FRAMES_QUEUED_MAX)
         self._socket.set(zmq.LINGER, 0)
@@ -61,8 +63,25 @@ class _Consumer:
         except zmq.Again:
             self.dropped += 1
 
-    def watch_connections(self) -> None:
+    def watch(self) -> None:
+        """Tell loudly of a second receiver, and once when the one that is there begins to lose frames."""
+        dropped_since = self.dropped - self._dropped_before
+        self._dropped_before = self.dropped
+        if self._count_receivers() or not self._connected:
+            return
+        if dropped_since and not self._dropping:
+            _log.warning(
+                "feed drops frames: its receiver is slower than the engine and has to ask for a replay",
+                feed=self.name,
+                frames_dropped=self.dropped,
+            )
+        self._dropping = dropped_since > 0
+
+    def _count_receivers(self) -> bool:
+        """Whether any came or left since the last look."""
+        changed = False
         while self._monitor.poll(0):
+            changed = True
             event = recv_monitor_message(self._monitor)["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._connected += 1
@@ -76,6 +95,7 @@ class _Consumer:
                     )
             elif self._connected:
                 self._connected -= 1
+        return changed
 
     def close(self) -> None:
         self._socket.disable_monitor()
@@ -118,10 +138,10 @@ class Feed:
             for consumer in self._consumers:
                 consumer.send(data)
 
-    def watch_connections(self) -> None:
-        """Look who connected; call now and then."""
+    def watch(self) -> None:
+        """Look who connected and who is slow; call now and then."""
         for consumer in self._consumers:
-            consumer.watch_connections()
+            consumer.watch()
 
     def close(self) -> None:
         """Close all sockets; what is still queued is dropped (it is in the ledger)."""

@@ -42,26 +42,38 @@ def fold(
     """
     previous_hash = b""
     for stored in batches:
-        first = stored.first_sequence
         try:
             batch = ledger_pb2.LedgerBatch.FromString(stored.data)
         except DecodeError as error:
-            raise Unfoldable(first, "its batch is no LedgerBatch") from error
-        if batch.previous_hash != previous_hash:
-            raise Unfoldable(first, "its batch does not name the hash of the one before")
-        if first != state.sequence + 1 or [command.sequence for command in batch.commands] != list(
-            range(first, stored.last_sequence + 1)
-        ):
-            raise Unfoldable(first, "its batch does not count its commands from there")
+            raise Unfoldable(stored.first_sequence, "its batch is no LedgerBatch") from error
+        _check_place(batch, stored, state, previous_hash)
         _check_transitions(batch)
         if before is not None:
             before(batch)
+        events = decode_events(batch, state)
         try:
-            state.apply(decode_events(batch, state), microseconds_of(batch.timestamp))
-        except DomainError as error:
-            raise Unfoldable(first, f"its batch cannot have happened: {error}") from error
+            state.apply(events, microseconds_of(batch.timestamp))
+        except (DomainError, LookupError, AssertionError) as error:
+            raise Unfoldable(stored.first_sequence, f"its batch cannot have happened: {error}") from error
         previous_hash = sha256(stored.data).digest()
         yield FoldedBatch(stored, batch)
+
+
+def _check_place(batch: ledger_pb2.LedgerBatch, stored: StoredBatch, state: ExchangeState, previous_hash: bytes) -> None:
+    """The batch is what comes next: by its hash, its sequences, its time and its epoch, and it says what caused it."""
+    first, last, _ = stored
+    cause = batch.WhichOneof("request")
+    sequences = [command.sequence for command in batch.commands]
+    if batch.previous_hash != previous_hash:
+        raise Unfoldable(first, "its batch does not name the hash of the one before")
+    if first != state.sequence + 1 or batch.first_sequence != first or sequences != list(range(first, last + 1)):
+        raise Unfoldable(first, "its batch does not count its commands from there")
+    if microseconds_of(batch.timestamp) <= state.time:
+        raise Unfoldable(first, "its batch is not later than the one before")
+    if batch.epoch != state.epoch + (cause == "start_engine"):
+        raise Unfoldable(first, f"its batch is of epoch {batch.epoch}, the one before of {state.epoch}")
+    if cause is None:
+        raise Unfoldable(first, "its batch names no request that this program knows")
 
 
 def _check_transitions(batch: ledger_pb2.LedgerBatch) -> None:

@@ -151,6 +151,7 @@ class Sequencer:
         self._last_hash = ledger.last_hash
         self._alarmed_departure = 0
         self._next_look_around = 0.0
+        self._next_heartbeat = 0.0
         self._durable_changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
 
@@ -238,12 +239,14 @@ class Sequencer:
 
     def _turn(self) -> bool:
         """One group: everything that is queued, up to a limit. False where it is time to end."""
-        if time.monotonic() >= self._next_look_around:
+        now = time.monotonic()
+        if now >= self._next_look_around:
             self._look_around()
+        if now >= self._next_heartbeat:
+            self._publish(())
         try:
             work = self._queue.get(timeout=HEARTBEAT_SECONDS)
         except Empty:
-            self._feed.publish(self.state.ledger_id, self.state.epoch, self._ledger.durable_sequence, ())
             return True
         group: list[_Work] = []
         keys: list[Key] = []
@@ -270,16 +273,20 @@ class Sequencer:
         for work in done:
             work.release()
         if group:
-            data = [batch.data for batch in group]
-            self._feed.publish(self.state.ledger_id, self.state.epoch, self._ledger.durable_sequence, data)
+            self._publish([batch.data for batch in group])
             self._memory.synced(group[-1].last_sequence)
             with self._durable_changed:
                 self._durable_changed.notify_all()
 
+    def _publish(self, batches: Sequence[bytes]) -> None:
+        """Push durable batches, or a heartbeat where nothing else went out for a while."""
+        self._feed.publish(self.state.ledger_id, self.state.epoch, self._ledger.durable_sequence, batches)
+        self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+
     def _look_around(self) -> None:
         """Notice what has changed around the engine: who listens to the feed, and whether the wall clock was moved."""
         self._next_look_around = time.monotonic() + LOOK_AROUND_SECONDS
-        self._feed.watch_connections()
+        self._feed.watch()
         departure = self._clock.departure()
         if abs(departure - self._alarmed_departure) > DEPARTURE_MICROSECONDS_MAX:
             self._alarmed_departure = departure

@@ -56,8 +56,8 @@ class History:
             await self._health
 
     async def stop(self) -> None:
-        """Drain the server without grace and end all behind it."""
-        await self.server.drain(grace_seconds=0)
+        """Drain the server and end all behind it, as a signal does for the process."""
+        await self.server.drain()
         for step in self.stop_steps:
             outcome = step()
             if asyncio.iscoroutine(outcome):

@@ -15,7 +15,9 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class CommandPrinter:
-    """Writes to ``output``. When its reader has left (a closed pipe) it prints no more; the history goes on."""
+    """Writes to ``output``; a reader that is slow holds the ingest up. When it has left (a closed pipe) nothing is printed any
+    more, and the history goes on.
+    """
 
     def __init__(self, output: TextIO) -> None:
         self._output: TextIO | None = output

@@ -82,7 +82,8 @@ class Receiver:
             found = status.hash.hex() if status.HasField("hash") else "no end of a batch"
             raise LedgerUnreadable(
                 self.sequence,
-                f"the engine's ledger has {found} at {self.sequence}, this history has {self.hash.hex()}: they have parted",
+                f"the engine's ledger has {found} at {self.sequence}, this history has {self.hash.hex()}: they have parted "
+                "(the ledger was put back from an older copy and written on, or is a fork)",
             )
         self._epoch = status.epoch
         self.durable_sequence = status.durable_sequence

@@ -21,7 +21,7 @@ from services.wire.errors import CallError
 from services.wire.position import Position, encode_position
 
 # A call that waits for a position answers this long before its deadline, so that the caller still hears why.
-_DEADLINE_MARGIN_SECONDS = 0.1
+_DEADLINE_MARGIN_SECONDS = 0.2
 _NO_ORDERS: Mapping[int, order_pb2.OrderUpdate] = {}
 
 

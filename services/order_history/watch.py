@@ -155,6 +155,8 @@ class WatchHub:
                 await self._send_updates(watcher, unsent[:whole])
                 watcher.sent_until = unsent[whole - 1].batch_end
                 del unsent[:whole]
+            if watcher.idle_seconds >= self._heartbeat_seconds:
+                await self._send_heartbeat(watcher, watcher.sent_until)
             if not full and registered:
                 return
             if not full:
@@ -166,8 +168,7 @@ class WatchHub:
         self._ahead.add(watcher)
         while self._view.applied_sequence < after.sequence or not self._view.ledger_id:
             if not await watcher.woken(self._heartbeat_seconds):
-                position = encode_position(after.ledger_id, after.sequence)
-                await watcher.send(pb.WatchOrdersResponse(position=position, heartbeat=pb.WatchHeartbeat()))
+                await watcher.send(pb.WatchOrdersResponse(position=watcher.position, heartbeat=pb.WatchHeartbeat()))
         self._ahead.discard(watcher)
         self._view.ensure_ours(after)
 
@@ -179,8 +180,11 @@ class WatchHub:
             if updates:
                 await self._send_updates(watcher, updates, sequence)
             elif not woken:
-                position = self._view.position_at(sequence)
-                await watcher.send(pb.WatchOrdersResponse(position=position, heartbeat=pb.WatchHeartbeat()))
+                await self._send_heartbeat(watcher, sequence)
+
+    async def _send_heartbeat(self, watcher: "_Watcher", sequence: int) -> None:
+        position = self._view.position_at(sequence)
+        await watcher.send(pb.WatchOrdersResponse(position=position, heartbeat=pb.WatchHeartbeat()))
 
     async def _send_updates(
         self, watcher: "_Watcher", updates: Sequence[StoredUpdate], until_sequence: int | None = None
@@ -217,10 +221,16 @@ class _Watcher:
         self.position = "" if question.after is None else encode_position(*question.after)
         self.sent_until = 0
         self._write = write
+        self._sent_at = asyncio.get_running_loop().time()
         self._writing: asyncio.Timeout | None = None
         self._queue_updates_max = queue_updates_max
         self._stall_seconds = stall_seconds
         self._end: CallError | None = None
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long nothing was sent."""
+        return asyncio.get_running_loop().time() - self._sent_at
 
     def offer(self, updates: list[StoredUpdate]) -> None:
         """Queue what the filters let through, or end the watch where the queue is too long: nothing is skipped."""
@@ -269,6 +279,7 @@ class _Watcher:
         """
         self.raise_end()
         self.position = response.position or self.position
+        self._sent_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(self._stall_seconds) as self._writing:
                 await self._write(response)

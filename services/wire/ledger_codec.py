@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from ordertape.v1 import ledger_pb2, order_pb2
+from services.domain.errors import DomainError
 from services.domain.events import (
     BalanceChange,
     Deposited,
@@ -87,7 +88,7 @@ def decode_events(batch: ledger_pb2.LedgerBatch, state: ExchangeState) -> list[E
             raise LedgerUnreadable(f"sequence {command.sequence} of the ledger is a command that this program does not know")
         try:
             events.append(decode(getattr(command, str(kind)), state))
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, DomainError) as error:
             raise LedgerUnreadable(f"sequence {command.sequence} of the ledger cannot be read: {error}") from error
     return events
 

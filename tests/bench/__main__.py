@@ -14,6 +14,7 @@ from rich.console import Console
 from tests.bench.calls import place_order, submit_orders
 from tests.bench.core import matching_core
 from tests.bench.figures import Figure, table_of
+from tests.bench.ingest import history_ingest
 from tests.bench.recovery import recovery
 from tests.bench.sizes import FULL, SHORT, Sizes
 
@@ -23,6 +24,7 @@ PARTS: dict[str, Part] = {
     "b": place_order,
     "c": submit_orders,
     "d": matching_core,
+    "e": history_ingest,
     "g": recovery,
 }
 

@@ -1,14 +1,15 @@
 """(a), (b), (c): orders through gRPC to the disk and back, against a server of the same kind that only answers."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from ordertape.v1 import matching_engine_pb2 as engine
 from ordertape.v1 import order_pb2
-from tests.bench.figures import Figure, Round, compared, figure_of, paired
+from tests.bench.figures import Figure, Round, compared, figure_of, in_turns
 from tests.bench.grpc_load import GrpcLoad
 from tests.bench.orders import resting
 from tests.bench.services import PLACE_ORDER, SUBMIT_ORDERS, Server, bare_server, deposit_money, engine_server
@@ -23,88 +24,71 @@ class WrongAnswer(Exception):
     """The engine did not do what was to be measured."""
 
 
-class _Servers(NamedTuple):
-    bare: Server
-    engine: Server
+class _Workload(NamedTuple):
+    """What is sent, and what must come back."""
+
+    part: str
+    items: str
+    measured: str
+    method: str
+    callers: int
+    items_per_call: int
+    calls: Callable[[], list[bytes]]
+    check: Callable[[bytes], None]
 
 
 def place_order(sizes: Sizes, folder: Path) -> list[Figure]:
-    """One order a call."""
-    with _servers(folder / "place-order") as servers:
-        return _compare(
-            sizes.rounds,
-            servers,
-            PLACE_ORDER,
-            CALLERS,
-            lambda: _places(sizes.orders_per_round),
-            check=_check_placed,
-            items_per_call=1,
-            names=("echo of one order a call", "PlaceOrder, durable"),
-            part="b",
-        )
+    """One order a call, durable."""
+    calls = lambda: _places(sizes.orders_per_round)
+    work = _Workload("b", "one order a call", "PlaceOrder", PLACE_ORDER, CALLERS, 1, calls, _check_placed)
+    return _compare(work, sizes.rounds, folder / "place-order")
 
 
 def submit_orders(sizes: Sizes, folder: Path) -> list[Figure]:
-    """100 orders a call."""
-    with _servers(folder / "submit-orders") as servers:
-        return _compare(
-            sizes.rounds,
-            servers,
-            SUBMIT_ORDERS,
-            BATCH_CALLERS,
-            lambda: _submits(sizes.batches_per_round),
-            check=_check_submitted,
-            items_per_call=BATCH_ITEMS,
-            names=("echo of 100 orders a call", "SubmitOrders of 100, durable"),
-            part="c",
-        )
+    """100 orders a call, durable."""
+    calls = lambda: _submits(sizes.batches_per_round)
+    what = f"{BATCH_ITEMS} orders a call"
+    work = _Workload("c", what, "SubmitOrders", SUBMIT_ORDERS, BATCH_CALLERS, BATCH_ITEMS, calls, _check_submitted)
+    return _compare(work, sizes.rounds, folder / "submit-orders")
 
 
-def _compare(
-    rounds: int,
-    servers: _Servers,
-    method: str,
-    callers: int,
-    prepare: Callable[[], list[bytes]],
-    *,
-    check: Callable[[bytes], None],
-    items_per_call: int,
-    names: tuple[str, str],
-    part: str,
-) -> list[Figure]:
-    with GrpcLoad(servers.bare.address, method) as bare_load, GrpcLoad(servers.engine.address, method) as load:
+def _compare(work: _Workload, rounds: int, folder: Path) -> list[Figure]:
+    with _servers(folder) as servers, ExitStack() as connections:
+        loads = [connections.enter_context(GrpcLoad(server.address, work.method)) for server in servers]
+        sides = [partial(_round, work, server, load) for server, load in zip(servers, loads, strict=True)]
+        ready, echo, ours = in_turns(rounds, work.calls, sides)
+    shape = f"{work.items}, {work.callers} callers"
+    ready_figure = figure_of("a", f"ready answer, {shape}", "orders/s", ready)
+    echo_figure = figure_of("a", f"echo, {shape}", "orders/s", echo)
+    figure = figure_of(work.part, f"{work.measured}, durable, {shape}", "orders/s", ours)
+    return [
+        ready_figure,
+        compared(echo_figure, echo, ready_figure, ready),
+        compared(figure, ours, echo_figure, echo),
+    ]
 
-        def run(server: Server, connection: GrpcLoad, requests: list[bytes]) -> tuple[Round, list[bytes]]:
-            before = server.cpu_seconds()
-            calls = connection.call_all(requests, callers)
-            used = server.cpu_seconds() - before
-            return Round(len(requests) * items_per_call, calls.seconds, used, calls.latencies), calls.answers
 
-        def measured(requests: list[bytes]) -> Round:
-            done, answers = run(servers.engine, load, requests)
-            for answer in answers:
-                check(answer)
-            return done
-
-        pairs = paired(rounds, prepare, lambda requests: run(servers.bare, bare_load, requests)[0], measured)
-    unit = "orders/s"
-    baseline = figure_of("a", f"{names[0]}, {callers} callers", unit, [bare for bare, _ in pairs])
-    ours = figure_of(part, f"{names[1]}, {callers} callers", unit, [each for _, each in pairs])
-    return [baseline, compared(ours, baseline, pairs)]
+def _round(work: _Workload, server: Server, connection: GrpcLoad, requests: list[bytes]) -> Round:
+    before = server.cpu_seconds()
+    calls = connection.call_all(requests, work.callers)
+    used = server.cpu_seconds() - before
+    for answer in calls.answers:
+        work.check(answer)
+    return Round(len(requests) * work.items_per_call, calls.seconds, used, calls.latencies)
 
 
 @contextmanager
-def _servers(folder: Path) -> Iterator[_Servers]:
-    """The engine, and a bare server that gives answers which the engine gave."""
+def _servers(folder: Path) -> Iterator[tuple[Server, Server, Server]]:
+    """Two bare servers with answers that the engine gave, and the engine."""
+    recorded = folder / "recorded"
     with engine_server(folder / "engine") as server:
         deposit_money(server)
-        recorded = folder / "bare"
         recorded.mkdir()
         for name, method, requests in (("placed", PLACE_ORDER, _places(1)), ("submitted", SUBMIT_ORDERS, _submits(1))):
             with GrpcLoad(server.address, method) as load:
                 (recorded / name).write_bytes(load.call_all(requests, 1).answers[0])
-        with bare_server("engine", recorded) as bare:
-            yield _Servers(bare, server)
+        with bare_server("ready-answers", recorded) as ready, bare_server("echo", recorded) as echo:
+            yield ready, echo, server
 
 
 def _places(count: int) -> list[bytes]:

@@ -49,23 +49,17 @@ class Round:
         return self.cpu_seconds / self.items
 
 
-Pair = tuple[Round, Round]
-
-
-def paired(
-    rounds: int,
-    prepare: Callable[[], Prepared],
-    baseline: Callable[[Prepared], Round],
-    measured: Callable[[Prepared], Round],
-) -> list[Pair]:
-    """Run the two in turns on the same input, so that whatever else the machine does falls on both. One more round comes
-    before the others, to warm up.
+def in_turns(
+    rounds: int, prepare: Callable[[], Prepared], sides: Sequence[Callable[[Prepared], Round]]
+) -> list[tuple[Round, ...]]:
+    """Run the sides in turns on the same input, so that whatever else the machine does falls on all of them. One more turn
+    comes before the others, to warm up. Gives the rounds of each side.
     """
-    pairs = []
+    turns = []
     for _ in range(rounds + 1):
         given = prepare()
-        pairs.append((baseline(given), measured(given)))
-    return pairs[1:]
+        turns.append([side(given) for side in sides])
+    return list(zip(*turns[1:], strict=True))
 
 
 def figure_of(part: str, what: str, unit: str, rounds: Sequence[Round]) -> Figure:
@@ -83,14 +77,14 @@ def figure_of(part: str, what: str, unit: str, rounds: Sequence[Round]) -> Figur
     )
 
 
-def compared(figure: Figure, baseline: Figure, pairs: Sequence[Pair]) -> Figure:
-    """The figure of the measured side with its ratios to the baseline: each the median of what the pairs say."""
-    costs = [(bare.cost, ours.cost) for bare, ours in pairs]
+def compared(figure: Figure, rounds: Sequence[Round], baseline: Figure, baseline_rounds: Sequence[Round]) -> Figure:
+    """The figure with its ratios to a baseline: each the median of what the turns say."""
+    pairs = list(zip(baseline_rounds, rounds, strict=True))
     return replace(
         figure,
         baseline=baseline.what,
         ratio=median(ours.rate / bare.rate for bare, ours in pairs),
-        cpu_ratio=median(bare / ours for bare, ours in costs) if all(ours for _, ours in costs) else None,
+        cpu_ratio=median(bare.cost / ours.cost for bare, ours in pairs),
     )
 
 

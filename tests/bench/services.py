@@ -56,8 +56,8 @@ def history_server(folder: Path, engine_at: Server) -> Iterator[Server]:
 
 @contextmanager
 def bare_server(kind: str, folder: Path) -> Iterator[Server]:
-    """The baseline of ``kind`` ("engine", "history") with the answers that were recorded in ``folder``."""
-    with _running(f"bare {kind}", "tests.bench.bare_server", [kind, str(folder)], folder) as server:
+    """The baseline of ``kind`` (bare_server.py names them) with the answers that were recorded in ``folder``."""
+    with _running(kind, "tests.bench.bare_server", [kind, str(folder)], folder) as server:
         yield server
 
 
@@ -73,7 +73,7 @@ def deposit_money(server: Server) -> None:
 @contextmanager
 def _running(name: str, module: str, arguments: list[str], folder: Path) -> Iterator[Server]:
     folder.mkdir(parents=True, exist_ok=True)
-    process = ServiceProcess(name, module, arguments, folder / "ready.json", lambda _name, _line: None)
+    process = ServiceProcess(name, module, arguments, folder / f"{name}.ready.json", lambda _name, _line: None)
     try:
         ready = process.wait_until_ready()
         yield Server(ready["address"], process.process.pid, ready)

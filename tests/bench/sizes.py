@@ -12,17 +12,19 @@ class Sizes:
     batches_per_round: int
     core_operations: int
     ledger_orders: int
+    ingest_rounds: int
     starts: int
     watch_updates: int
     closed_orders: tuple[int, int]
 
 
 FULL = Sizes(
-    rounds=5,
-    orders_per_round=6_000,
-    batches_per_round=200,
+    rounds=11,
+    orders_per_round=2_000,
+    batches_per_round=80,
     core_operations=60_000,
     ledger_orders=90_000,
+    ingest_rounds=3,
     starts=3,
     watch_updates=100_000,
     closed_orders=(50_000, 200_000),
@@ -33,6 +35,7 @@ SHORT = Sizes(
     batches_per_round=10,
     core_operations=5_000,
     ledger_orders=3_000,
+    ingest_rounds=1,
     starts=1,
     watch_updates=3_000,
     closed_orders=(1_000, 4_000),

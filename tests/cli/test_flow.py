@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from services.cli.demo.command import FUNDS
 from services.cli.demo.flow import Cancel, Flow, OpenOrder, Place, Trade, canonical, flow_of
 from services.cli.demo.recording import OrderRow, Recording, TradeRow, read_files
 
@@ -120,35 +121,44 @@ def recording() -> Recording:
     return read_files(orders, trades, meta)
 
 
-def test_the_whole_recording_gives_the_figures_that_are_known_of_it(recording: Recording) -> None:
-    flow = flow_of(recording)
+@pytest.fixture(scope="module")
+def whole(recording: Recording) -> Flow:
+    return flow_of(recording)
+
+
+def test_the_whole_recording_gives_the_figures_that_are_known_of_it(recording: Recording, whole: Flow) -> None:
     live = {order.venue_id for order in recording.live if order.action == "created"}
-    assert sum(place.venue_id in live for place in flow.places) == 150_377
-    assert len(flow.places) == 156_865
-    assert len(flow.cancels) == 49_549
-    assert len(flow.trades) == 284
-    assert sum(place.refused for place in flow.places) == 100_518
-    assert len(flow.left_out) == 24, "2 orders that were gone and 22 bids whose price is not known"
+    assert sum(place.venue_id in live for place in whole.places) == 150_377
+    assert len(whole.places) == 156_865
+    assert len(whole.cancels) == 49_549
+    assert len(whole.trades) == 284
+    assert sum(place.refused for place in whole.places) == 100_518
+    assert len(whole.left_out) == 24, "2 orders that were gone and 22 bids whose price is not known"
 
 
-def test_the_recordings_own_last_book_is_the_flows(recording: Recording) -> None:
-    flow = flow_of(recording)
-    left = {order.venue_id: Decimal(order.volume) for order in recording.left if order.venue_id not in flow.left_out}
-    assert {venue_id: order.leaves for venue_id, order in flow.open_orders.items()} == left
+def test_the_recordings_own_last_book_is_the_flows(recording: Recording, whole: Flow) -> None:
+    left = {order.venue_id: Decimal(order.volume) for order in recording.left if order.venue_id not in whole.left_out}
+    assert {venue_id: order.leaves for venue_id, order in whole.open_orders.items()} == left
 
 
-def test_every_refused_order_of_the_recording_was_deleted_whole_in_the_same_moment(recording: Recording) -> None:
-    refused = {place.venue_id: place for place in flow_of(recording).places if place.refused}
+def test_every_refused_order_of_the_recording_was_deleted_whole_in_the_same_moment(recording: Recording, whole: Flow) -> None:
+    refused = {place.venue_id: place for place in whole.places if place.refused}
     deleted = {order.venue_id: order for order in recording.live if order.action == "deleted" and order.venue_id in refused}
     assert deleted.keys() == refused.keys()
     assert all(Decimal(order.volume) == Decimal(refused[venue_id].qty or 0) for venue_id, order in deleted.items())
 
 
-def test_every_cancel_finds_what_the_venue_had_left(recording: Recording) -> None:
+def test_every_cancel_finds_what_the_venue_had_left(whole: Flow) -> None:
     """The flow's book is made of creations and trades; a delete's volume is the venue's own word for what remained."""
-    flow = flow_of(recording)
-    sizes = {place.venue_id: Decimal(place.qty or 0) for place in flow.places}
-    for trade in flow.trades:
+    sizes = {place.venue_id: Decimal(place.qty or 0) for place in whole.places}
+    for trade in whole.trades:
         for venue_id in (trade.buy_id, trade.sell_id):
             sizes[venue_id] -= trade.qty
-    assert all(sizes[cancel.venue_id] == cancel.remaining for cancel in flow.cancels)
+    assert all(sizes[cancel.venue_id] == cancel.remaining for cancel in whole.cancels)
+
+
+def test_the_funds_cover_every_order_at_once_and_stay_below_the_limit(whole: Flow) -> None:
+    bids = sum(Decimal(place.price or 0) * Decimal(place.qty or 0) for place in whole.places if place.is_bid)
+    asks = sum(Decimal(place.qty or 0) for place in whole.places if not place.is_bid)
+    assert bids < FUNDS["bids", "USD"] < 10**17
+    assert asks < FUNDS["asks", "BTC"] < 10**17

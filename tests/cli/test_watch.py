@@ -84,10 +84,10 @@ def test_a_stream_that_breaks_is_resumed_after_its_last_position() -> None:
 
 def test_a_batch_that_was_cut_in_the_middle_is_not_heard_twice() -> None:
     fake = FakeHistory([updates(1, end=10), updates(2, 3), AWAY], [updates(2, 3), updates(4, end=20)])
-    found = heard(fake, 4, after=position(5))
-    assert numbers_of(found) == [1, 2, 3, 4]
+    found = heard(fake, 2, after=position(5))
+    assert [numbers_of([news]) for news in found] == [[1], [2, 3, 4]], "a batch is handed on whole"
+    assert [news.position for news in found] == [position(10), position(20)]
     assert fake.resumed_after == [position(5), position(10)]
-    assert found[-1].position == position(20)
 
 
 def test_a_snapshot_that_breaks_off_is_begun_again_and_told_once() -> None:
@@ -105,10 +105,16 @@ def test_an_error_that_a_resume_does_not_mend_is_raised() -> None:
     assert failed.value.exit_code == 75
 
 
+def test_a_stream_that_ends_before_its_first_word_is_tried_again_like_any_call() -> None:
+    fake = FakeHistory([AWAY], [AWAY], [updates(1, end=10)])
+    assert numbers_of(heard(fake, 1, after=position(5))) == [1]
+    assert fake.resumed_after == [position(5)] * 3
+
+
 def test_a_history_that_is_not_there_at_the_beginning_is_an_error() -> None:
     with served() as address:
         pass
-    with History(address, 5) as history, pytest.raises(Failure, match="UNAVAILABLE"):
+    with History(address, 5, retry_seconds=0.1) as history, pytest.raises(Failure, match="UNAVAILABLE"):
         next(follow(history, history_pb2.WatchOrdersRequest(user_id="alice")))
 
 

@@ -91,6 +91,19 @@ def test_it_holds_over_restarts_with_the_index_or_without(data_dir: Path, index:
         assert client.durable_sequence() == durable
 
 
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineClient]:
+    """User a has used a key of each kind. One engine for all: nothing of what is refused may leave a trace in it."""
+    folder = tmp_path_factory.mktemp("used")
+    with running_engine(folder / "engine") as engine, EngineClient(engine.address) as client:
+        client.fund("a", USD="1000", BTC="10")
+        client.place(limit("a", SELL, "300", "1", client_order_id="k"))
+        client.cancel(cancel("a", "k", "stop"))
+        client.deposit(deposit())
+        client.withdraw(withdraw())
+        yield client
+
+
 @pytest.mark.parametrize(
     ("changed", "field"),
     [
@@ -110,18 +123,14 @@ def test_it_holds_over_restarts_with_the_index_or_without(data_dir: Path, index:
     ],
 )
 def test_other_content_under_a_used_key_is_refused_naming_the_field(
-    client: EngineClient, changed: Callable[[EngineClient], object], field: str
+    used: EngineClient, changed: Callable[[EngineClient], object], field: str
 ) -> None:
-    client.place(limit("a", SELL, "300", "1", client_order_id="k"))
-    client.cancel(cancel("a", "k", "stop"))
-    client.deposit(deposit())
-    client.withdraw(withdraw())
-    durable = client.durable_sequence()
-    failure = failure_of(lambda: changed(client))
+    durable = used.durable_sequence()
+    failure = failure_of(lambda: changed(used))
     assert (failure.code, failure.reason) == (grpc.StatusCode.ALREADY_EXISTS, "KEY_REUSED")
     assert failure.metadata["field"] == field
     assert f"another {field}" in failure.text
-    assert client.durable_sequence() == durable
+    assert used.durable_sequence() == durable
 
 
 def test_content_is_compared_after_defaults_and_in_canonical_decimals(client: EngineClient) -> None:
@@ -206,9 +215,10 @@ def test_an_error_that_was_never_journaled_is_not_remembered(client: EngineClien
     assert newest(client.cancel(cancel("a", "later", "stop")).updates).status == CANCELLED
 
 
-@pytest.fixture
-def closed(data_dir: Path) -> Iterator[tuple[EngineClient, dict[str, int]]]:
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EngineClient, dict[str, int]]]:
     """Orders of user a that ended in each way, the engine restarted since; their numbers by status."""
+    data_dir = tmp_path_factory.mktemp("closed") / "engine"
     with running_engine(data_dir) as engine, EngineClient(engine.address) as client:
         client.fund("a", "b", USD="10000", BTC="10")
         client.place(limit("a", SELL, "300", "1", client_order_id="FILLED"))
@@ -244,7 +254,7 @@ def test_another_users_order_is_not_found_open_or_closed(closed: tuple[EngineCli
     for name in [*order_ids, *order_ids.values()]:
         failure = failure_of(lambda name=name: client.cancel(cancel("b", name)))
         assert (failure.code, failure.reason) == (grpc.StatusCode.NOT_FOUND, "ORDER_NOT_FOUND")
-    assert newest(client.cancel(cancel("a", "open")).updates).previous_status == NEW
+    assert newest(client.cancel(cancel("a", "open")).updates).previous_status == NEW  # nobody has touched it
 
 
 def test_a_cancel_in_the_message_that_fills_the_order_comes_too_late(client: EngineClient) -> None:

@@ -1,5 +1,6 @@
 """What needs an instrument, an account or the book to be seen: an answer that says REJECTED, journaled like any other."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
@@ -18,7 +19,7 @@ from tests.support.engine_client import (
     market,
     newest,
 )
-from tests.support.engine_exchange import GOLD_USD
+from tests.support.engine_exchange import GOLD_USD, running_engine
 
 
 class Rejected(NamedTuple):
@@ -56,11 +57,14 @@ CASES = [
 ]
 
 
-@pytest.fixture
-def asked(client: EngineClient) -> EngineClient:
-    """The book of BTC-USD has one ask, of 10 at 200, which is b's."""
-    client.place(limit("b", SELL, "200", "10"))
-    return client
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineClient]:
+    """The book of BTC-USD has one ask, of 10 at 200, which is b's. One engine for all: nothing here changes the book."""
+    folder = tmp_path_factory.mktemp("rejected")
+    with running_engine(folder / "engine") as engine, EngineClient(engine.address) as client:
+        client.fund("a", "b", USD="1000000", BTC="1000")
+        client.place(limit("b", SELL, "200", "10"))
+        yield client
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.reason} {' '.join(case.words)}")
@@ -82,7 +86,7 @@ def test_an_order_that_the_exchange_refuses_is_answered_with_its_reason_and_word
 def test_a_rejected_order_has_used_its_client_order_id(asked: EngineClient, case: Rejected) -> None:
     request = pb.PlaceOrderRequest()
     request.CopyFrom(case.request)
-    request.client_order_id = "used"
+    request.client_order_id = case.reason
     first = asked.place(request)
     again = asked.place(request)
     assert again.replayed

@@ -124,8 +124,8 @@ def test_a_second_process_on_the_same_folder_is_refused(engine: FakeEngine, tmp_
     with HistoryProcess(engine, tmp_path / "history") as history:
         history.wait_until_ready()
         with HistoryProcess(engine, tmp_path / "history") as second:
-            assert second.process.wait(20) == 69
-            assert "cannot start" in second.log
+            assert second.process.wait(20) == 71
+            assert "does not start" in second.log
 
 
 @pytest.mark.parametrize(
@@ -145,5 +145,5 @@ def test_a_setting_that_is_wrong_is_named(engine: FakeEngine, tmp_path: Path, ar
 
 def test_an_address_that_is_taken_is_named(engine: FakeEngine, tmp_path: Path) -> None:
     with HistoryProcess(engine, tmp_path / "history", "--listen", engine.address) as history:
-        assert history.process.wait(20) == 69
+        assert history.process.wait(20) == 71
         assert engine.address in history.log

@@ -8,7 +8,12 @@ import pytest
 
 from ordertape.v1 import ledger_pb2, order_pb2
 from services.domain.lifecycle import allows
+from services.domain.state import ExchangeState
 from services.order_history.order_processor import Chunk, LedgerUnreadable, OrderProcessor, ReceivedBatch
+from services.wire.ledger_codec import encode_batch
+from services.wire.requests import LedgerRequest
+from tests.domain.test_exchange import random_flow
+from tests.support.exchange import Core
 from tests.support.ledger_builder import LedgerBuilder, received
 
 BUY, SELL = order_pb2.SIDE_BUY, order_pb2.SIDE_SELL
@@ -162,6 +167,22 @@ def test_an_update_with_a_time_that_is_not_its_batches_is_unreadable(ledger: Led
     bad = altered(ledger.batches[-1], lambda message: setattr(message.commands[-1].order_update.timestamp, "nanos", 1_000))
     with pytest.raises(LedgerUnreadable, match=f"sequence {ledger.sequence}: its order update has the time"):
         OrderProcessor().project(ledger.ledger_id, [bad])
+
+
+def test_a_ledger_that_the_core_made_is_readable_and_its_orders_begin_in_the_order_of_their_ids() -> None:
+    core, state, batches = Core(), ExchangeState(), []
+    random_flow(core, 3, 400)
+    for _, time, events in core.log:
+        request = LedgerRequest("start_engine", ledger_pb2.StartEngine())
+        batches.append(received(encode_batch(state, events, request, time, b"").data))
+        state.apply(events, time)
+    chunk = OrderProcessor().project("0123456789abcdef", batches)
+    assert chunk.last_sequence == state.sequence
+    first = [u for u in chunk.updates if not u.message.HasField("previous_status")]
+    assert len(first) > 100
+    assert [u.order_id for u in first] == sorted(u.order_id for u in first)
+    assert [u.message.created_at.ToMicroseconds() for u in first] == [u.timestamp for u in first]
+    assert {e.order_id for e in chunk.ended} | set(chunk.open) == {u.order_id for u in first}
 
 
 def test_the_builder_makes_a_chain_without_a_hole(ledger: LedgerBuilder) -> None:

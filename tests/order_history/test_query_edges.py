@@ -1,5 +1,6 @@
 """The reads where memory and store move against each other, where there is too much to look at, and where something is down."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ import pytest
 
 from ordertape.v1 import order_history_pb2 as pb
 from ordertape.v1 import order_pb2
-from services.order_history import requests
+from services.order_history import queries, requests
 from services.order_history.order_processor import OrderProcessor
 from services.order_history.queries import Queries
-from services.order_history.stores import SCANNED_ORDERS_MAX, Checkpoint, StoreDamaged
+from services.order_history.stores import SCANNED_ORDERS_MAX, Checkpoint, OrderFilter, StoreDamaged, sqlite_reads
 from services.order_history.stores.sqlite import SqliteHistoryStore
 from services.order_history.view import HistoryView, Progress
 from services.wire.errors import CallError
+from services.wire.page_token import decode_page_token
+from tests.support.history_model import orders_of
 from tests.support.ledger_builder import LedgerBuilder
 
 
@@ -123,6 +126,43 @@ async def test_a_page_of_open_orders_looks_at_a_bounded_number_of_them(stage: St
     rest = await stage.history(symbols=["ETH-USD"], page_token=first_of_all.next_page_token)
     assert [order.order_id for order in rest.orders] == wanted[::-1]
     assert not rest.next_page_token
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_pages_cut_short_by_the_bound_still_walk_over_everything(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(queries, "SCANNED_ORDERS_MAX", 7)
+    monkeypatch.setattr(sqlite_reads, "SCANNED_ORDERS_MAX", 5)
+    stage.ledger.live_on(150, ("alice",), open_orders_max=60, seed=seed)
+    stage.show()
+    chance = random.Random(seed)
+    opened, updates = stage.ledger.open_orders(), stage.ledger.updates
+    for _ in range(60):
+        wanted = OrderFilter(
+            symbols=chance.choice(((), ("BTC-USD",), ("ETH-USD", "BTC-USD"))),
+            statuses=frozenset(chance.sample(range(1, 7), chance.choice((0, 1, 3)))),
+            side=chance.choice((0, 1, 2)),
+            **{
+                name: getattr(chance.choice(opened), field).ToMicroseconds()
+                for name, field in (
+                    ("created_from", "created_at"), ("created_until", "created_at"),
+                    ("updated_from", "timestamp"), ("updated_until", "timestamp"),
+                )
+                if chance.random() < 0.2
+            },
+        )  # fmt: skip
+        question = requests.OrdersQuestion("alice", wanted, chance.choice((1, 3, 50)), None, None)
+        found: list[order_pb2.OrderUpdate] = []
+        while True:
+            request = pb.ListOrderHistoryRequest()
+            answer = await stage.queries.order_history(request, question, lambda: None)
+            found += answer.orders
+            cursor = decode_page_token(request, answer.next_page_token)
+            if cursor is None:
+                break
+            question = question._replace(cursor=cursor)
+        assert found == orders_of(updates, "alice", wanted)
 
 
 async def test_the_last_page_says_that_it_is_the_last(stage: Stage) -> None:

@@ -124,6 +124,29 @@ def test_a_full_disk_is_unavailable_and_the_same_chunk_works_later(
     assert store.checkpoint().sequence == ledger.sequence
 
 
+def test_a_commit_that_succeeds_and_still_reports_an_error_is_known_from_the_file(
+    tmp_path: Path, ledger: LedgerBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LosesAnAnswer(apsw.Connection):
+        lose = False
+
+        def execute(self, sql: str, values: tuple[object, ...] = ()) -> apsw.Cursor:
+            cursor = super().execute(sql, values)
+            if self.lose and sql == "COMMIT":
+                raise apsw.IOError("the answer was lost")
+            return cursor
+
+    monkeypatch.setattr(apsw, "Connection", LosesAnAnswer)
+    store = SqliteHistoryStore(tmp_path)
+    store.apply(chunk_of(ledger, end=10))
+    monkeypatch.setattr(LosesAnAnswer, "lose", True)
+    with pytest.raises(StoreUnavailable, match="the answer was lost"):
+        store.apply(chunk_of(ledger, 10, 20))
+    assert not store.apply(chunk_of(ledger, 10, 20))
+    assert store.checkpoint().sequence == ledger.batches[19].last_sequence
+    store.close()
+
+
 async def test_reads_go_on_while_a_chunk_is_written_and_see_whole_chunks_only(
     store: SqliteHistoryStore, ledger: LedgerBuilder
 ) -> None:

@@ -110,6 +110,11 @@ class Service:
         """The exit code of a process that ends by itself."""
         return self.process.wait(EXIT_SECONDS)
 
+    def stop_now(self) -> None:
+        """SIGKILL where it still runs."""
+        if self.is_running:
+            self.kill()
+
     def freeze(self) -> None:
         """SIGSTOP: it is there and does nothing."""
         self.process.send_signal(signal.SIGSTOP)
@@ -164,9 +169,9 @@ class Exchange:
         self._history_config = _config(folder / "history.toml", {"watch_heartbeat_seconds": 0.5, **(history_settings or {})})
         self.history = self.history_into("history", self.history_folder)
 
-    def history_into(self, name: str, folder: Path, address: str | None = None) -> Service:
+    def history_into(self, name: str, folder: Path, address: str | None = None) -> "HistoryService":
         """A history service of this exchange with its store in ``folder``; not started."""
-        return _HistoryService(self, name, folder, address or self.history_address, self._history_config)
+        return HistoryService(self, name, folder, address or self.history_address, self._history_config)
 
     def __enter__(self) -> Self:
         try:
@@ -203,8 +208,7 @@ class Exchange:
     def stop_now(self) -> None:
         """Kill what still runs."""
         for service in (self.engine, self.history):
-            if service.is_running:
-                service.kill()
+            service.stop_now()
 
     def engine_client(self) -> Engine:
         """A client of the engine that waits for one that is away."""
@@ -260,12 +264,11 @@ class Exchange:
         return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
 
 
-class _HistoryService(Service):
-    """A history that reads where its engine is at each start."""
+class HistoryService(Service):
+    """A history, told at each start where its exchange's engine is."""
 
     def __init__(self, exchange: Exchange, name: str, folder: Path, address: str, config: Path) -> None:
         super().__init__(name, "services.order_history", [], exchange.folder)
-        self.address = address
         self._exchange = exchange
         self._fixed = ["--data-dir", str(folder), "--config", str(config), "--listen", address]
 
@@ -275,6 +278,11 @@ class _HistoryService(Service):
             *self._fixed, "--engine-address", exchange.history_calls, "--engine-feed", exchange.history_hears,
         ]  # fmt: skip
         super().launch()
+
+    def applied_sequence(self) -> int:
+        """How far it says that it is."""
+        with History(self.wait_until_ready()["address"], CALL_SECONDS, RETRY_SECONDS) as history:
+            return history.call(history.orders.GetHistoryStatus, history_pb2.GetHistoryStatusRequest()).applied_sequence
 
 
 class Background(threading.Thread):

@@ -27,7 +27,13 @@ class RunningHistory:
             listen="127.0.0.1:0",
             engine_address=engine.address,
             engine_feed=engine.feed,
-            **{"silence_seconds": 0.5, "watch_heartbeat_seconds": 0.2, "lag_seconds_max": 2.0, **settings},
+            **{
+                "silence_seconds": 0.5,
+                "watch_heartbeat_seconds": 0.2,
+                "lag_seconds_max": 2.0,
+                "drain_grace_seconds": 5.0,
+                **settings,
+            },
         )
         self._store = store
         self._started = threading.Event()
@@ -60,7 +66,7 @@ class RunningHistory:
         answer = health.Check(health_pb2.HealthCheckRequest(service="ordertape.v1.OrderHistory"), timeout=5)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
-    def wait_until_applied(self, sequence: int, timeout_seconds: float = 10.0) -> None:
+    def wait_until_applied(self, sequence: int, timeout_seconds: float = 30.0) -> None:
         """Return when the history has applied ``sequence``."""
         eventually(lambda: self.history.view.applied_sequence >= sequence, timeout_seconds)
 

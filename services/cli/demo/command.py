@@ -58,14 +58,14 @@ def demo(
     from services.cli.demo.flow import flow_of
     from services.cli.demo.recording import fetch
     from services.cli.demo.replay import Sending
-    from services.cli.processes import sigterm_interrupts
+    from services.cli.processes import Interrupts
 
     if (engine is None) is not (history is None):
         raise Failure(USAGE, "--engine and --history go together: the history must be that engine's")
     if engine is not None and data_dir is not None:
         raise Failure(USAGE, "--data-dir is for the services that the demo starts itself: leave out --engine and --history")
     flow = flow_of(fetch(), minutes)
-    with sigterm_interrupts(), _services(engine, history, data_dir) as (engine_service, history_service, require_alive):
+    with Interrupts(), _services(engine, history, data_dir) as (engine_service, history_service, require_alive):
         sending = Sending(symbol, items, speed, PATIENCE_SECONDS, require_alive)
         report = run(engine_service, history_service, flow, sending)
     report = {"source": "ob-analytics 0.1.0, Bitstamp BTC/USD 2026-05-02", "minutes": minutes, **report}
@@ -181,7 +181,7 @@ def _report(flow: "Flow", replay: "Replay", checks: list["Check"], lag_seconds: 
         "updatesStored": named["updates stored"].actual,
         "fillsStored": named["fills stored"].actual,
         "seconds": round(replay.seconds, 3),
-        "ordersPerSecond": round(replay.items / replay.seconds) if replay.seconds else 0,
+        "ordersAndCancelsPerSecond": round(replay.items / replay.seconds) if replay.seconds else 0,
         "historyLagSeconds": round(lag_seconds, 3),
         "proofSeconds": round(proof_seconds, 3),
         "messages": replay.messages,
@@ -198,8 +198,9 @@ def _print_report(report: dict[str, Any]) -> None:
     for check in report["checks"]:
         for difference in check["differences"]:
             print(f"  {check['name']}: {difference}")
+    rate, lag = report["ordersAndCancelsPerSecond"], report["historyLagSeconds"]
     print(
-        f"\nsent in {report['seconds']} s ({report['ordersPerSecond']}/s), stored {report['historyLagSeconds']} s later, "
+        f"\nsent in {report['seconds']} s ({rate}/s), stored {lag} s later, "
         f"read back and compared in {report['proofSeconds']} s"
         f"\nstored: {report['ordersStored']} orders, {report['updatesStored']} updates, {report['fillsStored']} fills"
     )

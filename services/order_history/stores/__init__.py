@@ -99,8 +99,8 @@ class ActiveOrdersRepository(Protocol):
         """Keep each as its order's newest update."""
         ...
 
-    def delete(self, order_ids: Iterable[int]) -> None:
-        """Drop orders that ended; one that is not there is no error."""
+    def delete(self, orders: Iterable[EndedOrder]) -> None:
+        """Drop orders that ended; one that was never there (a rejected one) is no error."""
         ...
 
     def read_all(self) -> Iterator[StoredUpdate]:

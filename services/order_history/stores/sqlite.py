@@ -10,7 +10,7 @@ from typing import Final
 import apsw
 
 from services.order_history.order_processor import Chunk, ClientOrderId, EndedOrder, StoredUpdate
-from services.order_history.stores import Checkpoint, StoreDamaged
+from services.order_history.stores import Checkpoint, StoreDamaged, StoreUnavailable
 from services.order_history.stores.folder_lock import FolderLock
 from services.order_history.stores.sqlite_connection import connect, translated_errors
 from services.order_history.stores.sqlite_reads import SqliteReads
@@ -27,7 +27,10 @@ _INSERT_ENDED: Final = "INSERT INTO order_history VALUES (?, ?, ?, ?, ?, ?, ?, ?
 _INSERT_CLIENT_ID: Final = "INSERT INTO orders_by_client_id VALUES (?, ?, ?)"
 _UPSERT_ACTIVE: Final = "INSERT OR REPLACE INTO active_orders VALUES (?, ?)"
 _DELETE_ACTIVE: Final = "DELETE FROM active_orders WHERE order_id = ?"
-_READ_ACTIVE: Final = "SELECT u.* FROM active_orders a CROSS JOIN updates u ON u.sequence = a.sequence ORDER BY a.order_id"
+_READ_ACTIVE: Final = (
+    "SELECT u.sequence, u.batch_end, u.order_id, u.user_id, u.symbol, u.exec_type, u.timestamp, u.message "
+    "FROM active_orders a CROSS JOIN updates u ON u.sequence = a.sequence ORDER BY a.order_id"
+)
 _SET_CHECKPOINT: Final = "INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?, ?, ?)"
 _READ_CHECKPOINT: Final = "SELECT ledger_id, epoch, sequence, hash FROM checkpoint"
 
@@ -42,9 +45,9 @@ class SqliteActiveOrders:
         """See ActiveOrdersRepository."""
         self._connection.executemany(_UPSERT_ACTIVE, [(order.order_id, order.sequence) for order in orders])
 
-    def delete(self, order_ids: Iterable[int]) -> None:
+    def delete(self, orders: Iterable[EndedOrder]) -> None:
         """See ActiveOrdersRepository."""
-        self._connection.executemany(_DELETE_ACTIVE, [(order_id,) for order_id in order_ids])
+        self._connection.executemany(_DELETE_ACTIVE, [(order.order_id,) for order in orders])
 
     def read_all(self) -> Iterator[StoredUpdate]:
         """See ActiveOrdersRepository."""
@@ -78,8 +81,11 @@ class SqliteHistoryStore:
     kind: Final = "sqlite"
 
     def __init__(self, folder: Path, *, readers: int = 4) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FolderLock(folder, _LOCK_NAME)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FolderLock(folder, _LOCK_NAME)
+        except OSError as error:
+            raise StoreUnavailable(f"the folder of the history cannot be used: {error}") from error
         path = folder / FILE_NAME
         try:
             with translated_errors():
@@ -114,7 +120,7 @@ class SqliteHistoryStore:
         with self._transaction(chunk):
             self.order_history.insert(chunk.updates, chunk.ended, chunk.client_order_ids)
             self.active_orders.upsert(chunk.open.values())
-            self.active_orders.delete(chunk.closed)
+            self.active_orders.delete(chunk.ended)
             self._connection.execute(_SET_CHECKPOINT, reached)
         self._checkpoint = reached
         return True

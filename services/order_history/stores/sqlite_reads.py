@@ -33,12 +33,13 @@ _KEY_MAX: Final = (_SEQUENCE_MAX, 0)
 _KEY_MIN: Final = (-_SEQUENCE_MAX, 0)
 _TRADE: Final = int(order_pb2.EXEC_TYPE_TRADE)
 
+_UPDATE: Final = "sequence, batch_end, order_id, user_id, symbol, exec_type, timestamp, message"
 _OF_ORDER: Final = "FROM updates INDEXED BY updates_by_order WHERE order_id = ?"
 _OF_USER: Final = "FROM updates INDEXED BY updates_by_user WHERE user_id = ?"
 _FILLS_OF_USER: Final = f"FROM updates INDEXED BY fills_by_user WHERE exec_type = {_TRADE} AND user_id = ?"
-_LATEST: Final = f"SELECT * {_OF_ORDER} AND sequence <= ? ORDER BY sequence DESC LIMIT 1"
-_ORDER_UPDATES: Final = f"SELECT * {_OF_ORDER} AND sequence > ? ORDER BY sequence LIMIT ?"
-_USER_UPDATES: Final = f"SELECT * {_OF_USER} AND sequence > ? ORDER BY sequence LIMIT ?"
+_LATEST: Final = f"SELECT {_UPDATE} {_OF_ORDER} AND sequence <= ? ORDER BY sequence DESC LIMIT 1"
+_ORDER_UPDATES: Final = f"SELECT {_UPDATE} {_OF_ORDER} AND sequence > ? ORDER BY sequence LIMIT ?"
+_USER_UPDATES: Final = f"SELECT {_UPDATE} {_OF_USER} AND sequence > ? ORDER BY sequence LIMIT ?"
 _USER_NEWEST: Final = f"SELECT sequence, batch_end, timestamp {_OF_USER} AND sequence <= ? ORDER BY sequence DESC LIMIT 1"
 _USER_NEXT: Final = f"SELECT batch_end {_OF_USER} AND sequence > ? ORDER BY sequence LIMIT 1"
 _USER_BATCH_BEFORE: Final = f"SELECT batch_end {_OF_USER} AND sequence < ? AND batch_end < ? ORDER BY sequence DESC LIMIT 1"
@@ -185,7 +186,7 @@ def _fills(connection: apsw.Connection, user_id: str, wanted: FillFilter, before
         looked_to = bound[0] if bound else None
     found = _updates(
         connection.execute(
-            f"SELECT * {between} AND {rest.sql} ORDER BY sequence DESC LIMIT ?",
+            f"SELECT {_UPDATE} {between} AND {rest.sql} ORDER BY sequence DESC LIMIT ?",
             (key, newest, looked_to or oldest, *rest.values, limit),
         )
     )

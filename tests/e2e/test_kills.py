@@ -1,0 +1,55 @@
+"""kill -9 of the engine, of the history, and of both, while orders come: nothing acknowledged is missing, nothing is doubled, and
+the tables are those of a run that nobody disturbed.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.exact_watch import ExactWatch
+from tests.support.exchange_process import Exchange
+from tests.support.exchange_proof import assert_equal_lines, prove
+from tests.support.history_dump import dump_of_any_run
+from tests.support.kills import kill_both, kill_engine, kill_history
+from tests.support.order_flow import Load, Step, flow_of
+
+MOMENTS = (0.1, 0.35, 0.6, 0.85)
+
+
+@pytest.mark.parametrize("kill", [kill_engine, kill_history, kill_both])
+def test_killed_at_several_moments_it_ends_as_if_nothing_had_happened(
+    exchange: Exchange,
+    watches: list[ExactWatch],
+    flow: list[Step],
+    undisturbed: list[str],
+    kill: Callable[[Exchange], None],
+) -> None:
+    with Load(exchange.engine_address, flow) as load:
+        for moment in MOMENTS:
+            load.wait_for(moment)
+            kill(exchange)
+        load.finish()
+        prove(exchange, load, watches)
+    assert_equal_lines(dump_of_any_run(exchange.history_folder), undisturbed)
+
+
+def test_killed_while_many_clients_send_at_once_it_keeps_every_answer(exchange: Exchange) -> None:
+    flows = [flow_of(seed, 50, users=(f"user{seed}a", f"user{seed}b")) for seed in range(6)]
+    with Load(exchange.engine_address, *flows) as load:
+        for moment, kill in zip(MOMENTS, (kill_engine, kill_both, kill_history, kill_engine), strict=True):
+            load.wait_for(moment)
+            kill(exchange)
+        load.finish()
+        prove(exchange, load)
+
+
+def test_an_engine_that_dies_again_while_it_recovers_loses_nothing(exchange: Exchange, flow: list[Step]) -> None:
+    with Load(exchange.engine_address, flow) as load:
+        load.wait_for(0.5)
+        exchange.engine.kill()
+        for _ in range(3):
+            exchange.engine.launch()
+            exchange.engine.kill()
+        exchange.engine.start()
+        load.finish()
+        prove(exchange, load)
