@@ -221,11 +221,11 @@ class LedgerBatch(_message.Message):
         """A cancel was sent, alone or as an item of many."""
 
     @_builtins.property
-    def replace_order(self) -> Global___ReplaceOrderRequest:
+    def replace_order(self) -> _matching_engine_pb2.ReplaceOrderRequest:
         """A replace was sent, alone or as an item of many."""
 
     @_builtins.property
-    def cancel_orders(self) -> Global___CancelOrdersRequest:
+    def cancel_orders(self) -> _matching_engine_pb2.CancelOrdersRequest:
         """A mass cancel was sent."""
 
     @_builtins.property
@@ -237,19 +237,19 @@ class LedgerBatch(_message.Message):
         """Money was taken out."""
 
     @_builtins.property
-    def set_trading_status(self) -> Global___SetTradingStatusRequest:
+    def set_trading_status(self) -> _matching_engine_pb2.SetTradingStatusRequest:
         """An operator halted or resumed an instrument."""
 
     @_builtins.property
-    def set_user_status(self) -> Global___SetUserStatusRequest:
+    def set_user_status(self) -> _matching_engine_pb2.SetUserStatusRequest:
         """An operator suspended or readmitted a user."""
 
     @_builtins.property
-    def force_cancel_order(self) -> Global___ForceCancelOrderRequest:
+    def force_cancel_order(self) -> _matching_engine_pb2.ForceCancelOrderRequest:
         """An operator cancelled an order."""
 
     @_builtins.property
-    def set_instrument(self) -> Global___SetInstrumentRequest:
+    def set_instrument(self) -> _matching_engine_pb2.SetInstrumentRequest:
         """An operator set an instrument's rules."""
 
     @_builtins.property
@@ -282,14 +282,14 @@ class LedgerBatch(_message.Message):
         commands: _abc.Iterable[Global___LedgerCommand] | None = ...,
         place_order: _matching_engine_pb2.PlaceOrderRequest | None = ...,
         cancel_order: _matching_engine_pb2.CancelOrderRequest | None = ...,
-        replace_order: Global___ReplaceOrderRequest | None = ...,
-        cancel_orders: Global___CancelOrdersRequest | None = ...,
+        replace_order: _matching_engine_pb2.ReplaceOrderRequest | None = ...,
+        cancel_orders: _matching_engine_pb2.CancelOrdersRequest | None = ...,
         deposit: _matching_engine_pb2.DepositRequest | None = ...,
         withdraw: _matching_engine_pb2.WithdrawRequest | None = ...,
-        set_trading_status: Global___SetTradingStatusRequest | None = ...,
-        set_user_status: Global___SetUserStatusRequest | None = ...,
-        force_cancel_order: Global___ForceCancelOrderRequest | None = ...,
-        set_instrument: Global___SetInstrumentRequest | None = ...,
+        set_trading_status: _matching_engine_pb2.SetTradingStatusRequest | None = ...,
+        set_user_status: _matching_engine_pb2.SetUserStatusRequest | None = ...,
+        force_cancel_order: _matching_engine_pb2.ForceCancelOrderRequest | None = ...,
+        set_instrument: _matching_engine_pb2.SetInstrumentRequest | None = ...,
         start_engine: Global___StartEngine | None = ...,
         apply_config: Global___ApplyConfig | None = ...,
         expire_due: Global___ExpireDue | None = ...,
@@ -865,255 +865,6 @@ class MassCancelDone(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
 
 Global___MassCancelDone: _TypeAlias = MassCancelDone  # noqa: Y015
-
-@_typing.final
-class ReplaceOrderRequest(_message.Message):
-    """Changes an open order's terms. FIX 35=G."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    USER_ID_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    PRICE_FIELD_NUMBER: _builtins.int
-    QTY_FIELD_NUMBER: _builtins.int
-    STOP_PRICE_FIELD_NUMBER: _builtins.int
-    DISPLAY_QTY_FIELD_NUMBER: _builtins.int
-    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
-    ORDER_ID_FIELD_NUMBER: _builtins.int
-    CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
-    user_id: _builtins.str
-    """Whose order it is."""
-    request_id: _builtins.str
-    """The client's name for this request."""
-    price: _builtins.str
-    """New limit price; absent to keep it. FIX 44."""
-    qty: _builtins.str
-    """New total amount, of which filled_qty is a part; absent to keep it. FIX 38."""
-    stop_price: _builtins.str
-    """New trigger price; absent to keep it. FIX 99."""
-    display_qty: _builtins.str
-    """New shown amount; absent to keep it. FIX 1138."""
-    expected_version: _builtins.int
-    """Refuse unless the order has this version."""
-    order_id: _builtins.int
-    """The engine's number."""
-    client_order_id: _builtins.str
-    """The client's name for the order."""
-    def __init__(
-        self,
-        *,
-        user_id: _builtins.str = ...,
-        request_id: _builtins.str | None = ...,
-        price: _builtins.str | None = ...,
-        qty: _builtins.str | None = ...,
-        stop_price: _builtins.str | None = ...,
-        display_qty: _builtins.str | None = ...,
-        expected_version: _builtins.int | None = ...,
-        order_id: _builtins.int = ...,
-        client_order_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_display_qty", b"_display_qty", "_expected_version", b"_expected_version", "_price", b"_price", "_qty", b"_qty", "_request_id", b"_request_id", "_stop_price", b"_stop_price", "client_order_id", b"client_order_id", "display_qty", b"display_qty", "expected_version", b"expected_version", "order", b"order", "order_id", b"order_id", "price", b"price", "qty", b"qty", "request_id", b"request_id", "stop_price", b"stop_price"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_qty", b"_display_qty", "_expected_version", b"_expected_version", "_price", b"_price", "_qty", b"_qty", "_request_id", b"_request_id", "_stop_price", b"_stop_price", "client_order_id", b"client_order_id", "display_qty", b"display_qty", "expected_version", b"expected_version", "order", b"order", "order_id", b"order_id", "price", b"price", "qty", b"qty", "request_id", b"request_id", "stop_price", b"stop_price", "user_id", b"user_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__display_qty: _TypeAlias = _typing.Literal["display_qty"]  # noqa: Y015
-    _WhichOneofArgType__display_qty: _TypeAlias = _typing.Literal["_display_qty", b"_display_qty"]  # noqa: Y015
-    _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
-    _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
-    _WhichOneofReturnType__price: _TypeAlias = _typing.Literal["price"]  # noqa: Y015
-    _WhichOneofArgType__price: _TypeAlias = _typing.Literal["_price", b"_price"]  # noqa: Y015
-    _WhichOneofReturnType__qty: _TypeAlias = _typing.Literal["qty"]  # noqa: Y015
-    _WhichOneofArgType__qty: _TypeAlias = _typing.Literal["_qty", b"_qty"]  # noqa: Y015
-    _WhichOneofReturnType__request_id: _TypeAlias = _typing.Literal["request_id"]  # noqa: Y015
-    _WhichOneofArgType__request_id: _TypeAlias = _typing.Literal["_request_id", b"_request_id"]  # noqa: Y015
-    _WhichOneofReturnType__stop_price: _TypeAlias = _typing.Literal["stop_price"]  # noqa: Y015
-    _WhichOneofArgType__stop_price: _TypeAlias = _typing.Literal["_stop_price", b"_stop_price"]  # noqa: Y015
-    _WhichOneofReturnType_order: _TypeAlias = _typing.Literal["order_id", "client_order_id"]  # noqa: Y015
-    _WhichOneofArgType_order: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__display_qty) -> _WhichOneofReturnType__display_qty | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__price) -> _WhichOneofReturnType__price | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__qty) -> _WhichOneofReturnType__qty | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__stop_price) -> _WhichOneofReturnType__stop_price | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_order) -> _WhichOneofReturnType_order | None: ...
-
-Global___ReplaceOrderRequest: _TypeAlias = ReplaceOrderRequest  # noqa: Y015
-
-@_typing.final
-class CancelOrdersRequest(_message.Message):
-    """Cancels many open orders. FIX 35=q."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    USER_ID_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    SYMBOLS_FIELD_NUMBER: _builtins.int
-    SIDE_FIELD_NUMBER: _builtins.int
-    user_id: _builtins.str
-    """Whose orders."""
-    request_id: _builtins.str
-    """The client's name for this request."""
-    side: _order_pb2.Side.ValueType
-    """Only of this side; unspecified for both."""
-    @_builtins.property
-    def symbols(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only of these instruments; empty for all."""
-
-    def __init__(
-        self,
-        *,
-        user_id: _builtins.str = ...,
-        request_id: _builtins.str | None = ...,
-        symbols: _abc.Iterable[_builtins.str] | None = ...,
-        side: _order_pb2.Side.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_request_id", b"_request_id", "request_id", b"request_id"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_request_id", b"_request_id", "request_id", b"request_id", "side", b"side", "symbols", b"symbols", "user_id", b"user_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__request_id: _TypeAlias = _typing.Literal["request_id"]  # noqa: Y015
-    _WhichOneofArgType__request_id: _TypeAlias = _typing.Literal["_request_id", b"_request_id"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
-
-Global___CancelOrdersRequest: _TypeAlias = CancelOrdersRequest  # noqa: Y015
-
-@_typing.final
-class SetTradingStatusRequest(_message.Message):
-    """Halts or resumes an instrument."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SYMBOL_FIELD_NUMBER: _builtins.int
-    STATUS_FIELD_NUMBER: _builtins.int
-    REASON_TEXT_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    symbol: _builtins.str
-    """The instrument."""
-    status: _instrument_pb2.TradingStatus.ValueType
-    """Its new status."""
-    reason_text: _builtins.str
-    """The operator's reason, in words."""
-    request_id: _builtins.str
-    """The operator's name for this request."""
-    def __init__(
-        self,
-        *,
-        symbol: _builtins.str = ...,
-        status: _instrument_pb2.TradingStatus.ValueType = ...,
-        reason_text: _builtins.str = ...,
-        request_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason_text", b"reason_text", "request_id", b"request_id", "status", b"status", "symbol", b"symbol"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SetTradingStatusRequest: _TypeAlias = SetTradingStatusRequest  # noqa: Y015
-
-@_typing.final
-class SetUserStatusRequest(_message.Message):
-    """Suspends or readmits a user."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    USER_ID_FIELD_NUMBER: _builtins.int
-    STATUS_FIELD_NUMBER: _builtins.int
-    CANCEL_OPEN_ORDERS_FIELD_NUMBER: _builtins.int
-    REASON_TEXT_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    user_id: _builtins.str
-    """The user."""
-    status: _instrument_pb2.UserStatus.ValueType
-    """The user's new status."""
-    cancel_open_orders: _builtins.bool
-    """Cancel the user's open orders too."""
-    reason_text: _builtins.str
-    """The operator's reason, in words."""
-    request_id: _builtins.str
-    """The operator's name for this request."""
-    def __init__(
-        self,
-        *,
-        user_id: _builtins.str = ...,
-        status: _instrument_pb2.UserStatus.ValueType = ...,
-        cancel_open_orders: _builtins.bool = ...,
-        reason_text: _builtins.str = ...,
-        request_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_open_orders", b"cancel_open_orders", "reason_text", b"reason_text", "request_id", b"request_id", "status", b"status", "user_id", b"user_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SetUserStatusRequest: _TypeAlias = SetUserStatusRequest  # noqa: Y015
-
-@_typing.final
-class ForceCancelOrderRequest(_message.Message):
-    """Cancels any user's order, by an operator."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ORDER_ID_FIELD_NUMBER: _builtins.int
-    REASON_TEXT_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    order_id: _builtins.int
-    """The order."""
-    reason_text: _builtins.str
-    """The operator's reason, in words."""
-    request_id: _builtins.str
-    """The operator's name for this request."""
-    def __init__(
-        self,
-        *,
-        order_id: _builtins.int = ...,
-        reason_text: _builtins.str = ...,
-        request_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id", "reason_text", b"reason_text", "request_id", b"request_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ForceCancelOrderRequest: _TypeAlias = ForceCancelOrderRequest  # noqa: Y015
-
-@_typing.final
-class SetInstrumentRequest(_message.Message):
-    """Sets an instrument's rules at run time."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    INSTRUMENT_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    request_id: _builtins.str
-    """The operator's name for this request."""
-    @_builtins.property
-    def instrument(self) -> _instrument_pb2.Instrument:
-        """All of its rules."""
-
-    def __init__(
-        self,
-        *,
-        instrument: _instrument_pb2.Instrument | None = ...,
-        request_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["instrument", b"instrument"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument", b"instrument", "request_id", b"request_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SetInstrumentRequest: _TypeAlias = SetInstrumentRequest  # noqa: Y015
 
 @_typing.final
 class StartEngine(_message.Message):
