@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tomllib import TOMLDecodeError
 
 from pydantic import ValidationError
 
@@ -26,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] == "ledger":
         return ledger_command.main(arguments[1:])
+    given = _parser().parse_args(arguments)
     try:
-        settings = _settings(_parser().parse_args(arguments))
+        settings = _settings(given)
     except ValidationError as error:
         for problem in error.errors():
             place = ".".join(str(part) for part in problem["loc"])
@@ -35,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_CONFIG
     except OSError as error:
         print(error, file=sys.stderr)
+        return BAD_CONFIG
+    except TOMLDecodeError as error:
+        print(f"config file {given.config}: {error}", file=sys.stderr)
         return BAD_CONFIG
     return _run(settings)
 

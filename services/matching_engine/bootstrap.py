@@ -12,7 +12,7 @@ import structlog
 from ordertape.v1 import ledger_pb2, ledger_pb2_grpc, matching_engine_pb2_grpc
 from services.domain.commands import ApplyConfig, StartEngine
 from services.domain.events import ExchangeRules
-from services.domain.exchange import RULES_VERSION
+from services.domain.exchange import RULES_VERSION, decide
 from services.domain.instrument import InstrumentRules, make_instrument
 from services.domain.state import ExchangeState
 from services.matching_engine.clock import EngineClock, check_start
@@ -120,7 +120,10 @@ class Engine:
         _log.info("recovered", sequence=self.state.sequence, epoch=self.state.epoch, open_orders=len(self.state.orders))
 
     def _begin_epoch(self, settings: EngineSettings) -> None:
-        """Journal the new epoch, and each instrument that config has otherwise than the ledger."""
+        """Journal the new epoch, and each instrument that config has otherwise than the ledger; config that is refused leaves
+        no trace.
+        """
+        changed = _changed_instruments(self.state, [instrument.rules() for instrument in settings.instruments])
         start = StartEngine(
             self.ledger.ledger_id,
             self.state.epoch + 1,
@@ -129,11 +132,8 @@ class Engine:
             ExchangeRules(settings.trades_per_order_max),
         )
         self.sequencer.run_internal(start, LedgerRequest("start_engine", _start_message(start)))
-        for instrument in settings.instruments:
-            rules = instrument.rules()
-            known = self.state.instruments.get(rules.symbol)
-            if known is None or known.rules != make_instrument(rules).rules:
-                self.sequencer.run_internal(ApplyConfig(rules), LedgerRequest("apply_config", _apply_message(rules)))
+        for rules in changed:
+            self.sequencer.run_internal(ApplyConfig(rules), LedgerRequest("apply_config", _apply_message(rules)))
 
     def _serve(self, settings: EngineSettings) -> list[ThreadedServer]:
         feed_api = LedgerFeedApi(self.ledger, self.state, self.sequencer)
@@ -157,6 +157,19 @@ def write_ready_file(path: Path, description: dict[str, object]) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(description) + "\n")
     part.replace(path)
+
+
+def _changed_instruments(state: ExchangeState, named: Sequence[InstrumentRules]) -> list[InstrumentRules]:
+    """Those that the state has not, or has otherwise. Raises BadInstrument where one cannot follow on the others."""
+    trial = ExchangeState()
+    trial.instruments, trial.asset_decimals = dict(state.instruments), dict(state.asset_decimals)
+    changed = []
+    for rules in named:
+        known = trial.instruments.get(rules.symbol)
+        if known is None or known.rules != make_instrument(rules).rules:
+            trial.apply(decide(trial, ApplyConfig(rules), trial.time + 1), trial.time + 1)
+            changed.append(rules)
+    return changed
 
 
 def _server_settings(settings: EngineSettings, listen: str) -> ServerSettings:

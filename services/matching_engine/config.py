@@ -28,7 +28,7 @@ taker_fee_rate = "0.002"
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from services.domain.instrument import InstrumentRules
@@ -36,7 +36,21 @@ from services.wire.fields import DECIMAL, IDENTIFIER
 
 Name = Annotated[str, StringConstraints(pattern=f"^{IDENTIFIER.pattern}$")]
 Amount = Annotated[str, StringConstraints(pattern=f"^{DECIMAL.pattern}$")]
-Address = Annotated[str, StringConstraints(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$")]
+LogLevel = Annotated[str, StringConstraints(to_upper=True, pattern=r"(?i)^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$")]
+PORT_MAX = 65535
+
+
+def _with_port(address: str) -> str:
+    if int(address.rpartition(":")[2]) > PORT_MAX:
+        raise ValueError(f"the port must be 0 (for any free one) to {PORT_MAX}")
+    return address
+
+
+Address = Annotated[
+    str,
+    StringConstraints(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"),
+    AfterValidator(_with_port),
+]
 
 
 class InstrumentConfig(BaseModel):
@@ -88,9 +102,18 @@ class EngineSettings(BaseSettings):
     replays_max: int = Field(32, ge=1)
     drain_grace_seconds: float = Field(10.0, ge=0)
     accept_clock: bool = False
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
     ready_file: Path | None = None
     channelz: bool = False
+
+    @field_validator("instruments")
+    @classmethod
+    def _named_once(cls, instruments: list[InstrumentConfig]) -> list[InstrumentConfig]:
+        symbols = [instrument.symbol for instrument in instruments]
+        for symbol in symbols:
+            if symbols.count(symbol) > 1:
+                raise ValueError(f"{symbol} must be named once")
+        return instruments
 
     @classmethod
     def settings_customise_sources(

@@ -1,108 +1,121 @@
 """The baselines' server: the same messages, the server kind and the settings that the service has, and nothing behind them.
 
-What it answers was recorded from the services, in files; gRPC takes every request apart and serializes every answer anew.
+What it answers was recorded from the services, in files. gRPC takes every request apart and serializes every answer anew.
 """
 
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import grpc
 
 from ordertape.v1 import matching_engine_pb2 as engine
-from ordertape.v1 import matching_engine_pb2_grpc, order_history_pb2_grpc, order_pb2
 from ordertape.v1 import order_history_pb2 as history
+from ordertape.v1 import order_pb2
 from services.matching_engine.bootstrap import write_ready_file
 from services.matching_engine.config import EngineSettings
 from services.order_history.config import HistorySettings
 from services.serving.aio_server import start_aio_server
 from services.serving.health import HealthBoard
 from services.serving.process import run_until_signal, run_until_signal_aio
+from services.serving.registration import Registration
 from services.serving.server import start_server
 from services.serving.settings import ServerSettings
 
-
-class ReadyAnswers(matching_engine_pb2_grpc.MatchingEngineServicer):
-    """Gives every PlaceOrder and every SubmitOrders an answer that is ready: what gRPC and protobuf alone can do."""
-
-    def __init__(self, placed: engine.PlaceOrderResponse, submitted: engine.SubmitOrdersResponse) -> None:
-        self._placed = placed
-        self._submitted = submitted
-
-    def PlaceOrder(  # noqa: N802
-        self, request: engine.PlaceOrderRequest, context: grpc.ServicerContext
-    ) -> engine.PlaceOrderResponse:
-        """Answer at once."""
-        return self._placed
-
-    def SubmitOrders(  # noqa: N802
-        self, request: engine.SubmitOrdersRequest, context: grpc.ServicerContext
-    ) -> engine.SubmitOrdersResponse:
-        """Answer at once."""
-        return self._submitted
+PlaceAnswer = Callable[[engine.PlaceOrderRequest, object], engine.PlaceOrderResponse]
+SubmitAnswer = Callable[[engine.SubmitOrdersRequest, object], engine.SubmitOrdersResponse]
 
 
-class Echo(matching_engine_pb2_grpc.MatchingEngineServicer):
-    """Fills in an answer for every order, field by field, as any server has to that has something of its own to say; the
-    values are ready.
+def ready_answers(folder: Path) -> Registration:
+    """Every order gets an answer that is ready: what gRPC and protobuf alone can do."""
+    placed, submitted = _recorded_answers(folder)
+    return _engine(lambda _request, _context: placed, lambda _request, _context: submitted)
+
+
+def echo(folder: Path) -> Registration:
+    """Every order gets an answer that is filled in field by field, as any server has to that has something of its own to
+    say; the values are ready.
     """
+    placed, _ = _recorded_answers(folder)
+    fill, position = _filler(placed.updates[0]), placed.position
 
-    def __init__(self, update: order_pb2.OrderUpdate, position: str) -> None:
-        fields = update.ListFields()
-        self._position = position
-        self._values = [(field.name, value) for field, value in fields if field.message_type is None]
-        self._times = [(field.name, value.seconds, value.nanos) for field, value in fields if field.message_type is not None]
-
-    def PlaceOrder(  # noqa: N802
-        self, request: engine.PlaceOrderRequest, context: grpc.ServicerContext
-    ) -> engine.PlaceOrderResponse:
-        """Answer with one update."""
+    def place(_request: engine.PlaceOrderRequest, _context: object) -> engine.PlaceOrderResponse:
         response = engine.PlaceOrderResponse()
-        self._fill(response)
+        fill(response.updates.add())
+        response.position = position
         return response
 
-    def SubmitOrders(  # noqa: N802
-        self, request: engine.SubmitOrdersRequest, context: grpc.ServicerContext
-    ) -> engine.SubmitOrdersResponse:
-        """Answer with one update for each item."""
+    def submit(request: engine.SubmitOrdersRequest, _context: object) -> engine.SubmitOrdersResponse:
         response = engine.SubmitOrdersResponse()
         for _ in request.items:
-            self._fill(response.results.add())
-        response.position = self._position
+            result = response.results.add()
+            fill(result.updates.add())
+            result.position = position
+        response.position = position
         return response
 
-    def _fill(self, answer: engine.PlaceOrderResponse | engine.SubmitOrdersResult) -> None:
-        update = answer.updates.add()
-        for name, value in self._values:
+    return _engine(place, submit)
+
+
+def ready_messages(folder: Path) -> Registration:
+    """Every watcher gets the same messages, which are ready, as fast as gRPC takes them."""
+    paths = sorted(folder.glob("watched.*"))
+    messages = [history.WatchOrdersResponse.FromString(path.read_bytes()) for path in paths]
+
+    async def watch(_request: history.WatchOrdersRequest, _context: object) -> AsyncIterator[history.WatchOrdersResponse]:
+        for message in messages:
+            yield message
+
+    handler = grpc.unary_stream_rpc_method_handler(
+        watch, history.WatchOrdersRequest.FromString, history.WatchOrdersResponse.SerializeToString
+    )
+    return _service("ordertape.v1.OrderHistory", {"WatchOrders": handler})
+
+
+def _recorded_answers(folder: Path) -> tuple[engine.PlaceOrderResponse, engine.SubmitOrdersResponse]:
+    placed = engine.PlaceOrderResponse.FromString((folder / "placed").read_bytes())
+    return placed, engine.SubmitOrdersResponse.FromString((folder / "submitted").read_bytes())
+
+
+def _filler(recorded: order_pb2.OrderUpdate) -> Callable[[order_pb2.OrderUpdate], None]:
+    fields = recorded.ListFields()
+    values = [(field.name, value) for field, value in fields if field.message_type is None]
+    times = [(field.name, value.seconds, value.nanos) for field, value in fields if field.message_type is not None]
+
+    def fill(update: order_pb2.OrderUpdate) -> None:
+        for name, value in values:
             setattr(update, name, value)
-        for name, seconds, nanos in self._times:
+        for name, seconds, nanos in times:
             time = getattr(update, name)
             time.seconds = seconds
             time.nanos = nanos
-        answer.position = self._position
+
+    return fill
 
 
-class ReadyMessages(order_history_pb2_grpc.OrderHistoryServicer):
-    """Streams the same messages to every watcher, as fast as gRPC takes them."""
-
-    def __init__(self, watched: Sequence[history.WatchOrdersResponse]) -> None:
-        self._watched = watched
-
-    async def WatchOrders(  # noqa: N802
-        self, request: history.WatchOrdersRequest, context: "grpc.aio.ServicerContext[object, object]"
-    ) -> AsyncIterator[history.WatchOrdersResponse]:
-        """Stream all messages and end."""
-        for message in self._watched:
-            yield message
+def _engine(place: PlaceAnswer, submit: SubmitAnswer) -> Registration:
+    handlers = {
+        "PlaceOrder": grpc.unary_unary_rpc_method_handler(
+            place, engine.PlaceOrderRequest.FromString, engine.PlaceOrderResponse.SerializeToString
+        ),
+        "SubmitOrders": grpc.unary_unary_rpc_method_handler(
+            submit, engine.SubmitOrdersRequest.FromString, engine.SubmitOrdersResponse.SerializeToString
+        ),
+    }
+    return _service("ordertape.v1.MatchingEngine", handlers)
 
 
-def serve_engine(servicer: matching_engine_pb2_grpc.MatchingEngineServicer, ready_file: Path) -> None:
-    """Serve as the engine serves, until a signal."""
+def _service(name: str, handlers: Mapping[str, Any]) -> Registration:
+    return (lambda methods, server: server.add_registered_method_handlers(name, methods), handlers)
+
+
+def _serve_as_engine(registration: Registration, ready_file: Path) -> None:
     settings = EngineSettings()
     server = start_server(
-        [(matching_engine_pb2_grpc.add_MatchingEngineServicer_to_server, servicer)],
+        [registration],
         ServerSettings(
             calls_max=settings.calls_max, call_threads_max=settings.call_threads_max, streams_max=settings.replays_max
         ),
@@ -112,13 +125,10 @@ def serve_engine(servicer: matching_engine_pb2_grpc.MatchingEngineServicer, read
     run_until_signal(server)
 
 
-async def serve_history(servicer: order_history_pb2_grpc.OrderHistoryServicer, ready_file: Path) -> None:
-    """Serve as the history serves, until a signal."""
+async def _serve_as_history(registration: Registration, ready_file: Path) -> None:
     settings = HistorySettings()
     server = await start_aio_server(
-        [(order_history_pb2_grpc.add_OrderHistoryServicer_to_server, servicer)],
-        ServerSettings(calls_max=settings.calls_max, streams_max=settings.watches_max),
-        HealthBoard(),
+        [registration], ServerSettings(calls_max=settings.calls_max, streams_max=settings.watches_max), HealthBoard()
     )
     write_ready_file(ready_file, {"address": server.address})
     await run_until_signal_aio(server)
@@ -132,14 +142,10 @@ def main() -> int:
     parser.add_argument("--ready-file", type=Path, required=True)
     given = parser.parse_args()
     if given.kind == "ready-messages":
-        paths = sorted(given.folder.glob("watched.*"))
-        watched = [history.WatchOrdersResponse.FromString(path.read_bytes()) for path in paths]
-        asyncio.run(serve_history(ReadyMessages(watched), given.ready_file))
-        return 0
-    placed = engine.PlaceOrderResponse.FromString((given.folder / "placed").read_bytes())
-    submitted = engine.SubmitOrdersResponse.FromString((given.folder / "submitted").read_bytes())
-    echo = Echo(placed.updates[0], placed.position) if given.kind == "echo" else ReadyAnswers(placed, submitted)
-    serve_engine(echo, given.ready_file)
+        asyncio.run(_serve_as_history(ready_messages(given.folder), given.ready_file))
+    else:
+        registration = echo(given.folder) if given.kind == "echo" else ready_answers(given.folder)
+        _serve_as_engine(registration, given.ready_file)
     return 0
 
 

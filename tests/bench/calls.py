@@ -39,14 +39,14 @@ class _Workload(NamedTuple):
 
 def place_order(sizes: Sizes, folder: Path) -> list[Figure]:
     """One order a call, durable."""
-    calls = lambda: _places(sizes.orders_per_round)
+    calls = partial(_places, sizes.orders_per_round)
     work = _Workload("b", "one order a call", "PlaceOrder", PLACE_ORDER, CALLERS, 1, calls, _check_placed)
     return _compare(work, sizes.rounds, folder / "place-order")
 
 
 def submit_orders(sizes: Sizes, folder: Path) -> list[Figure]:
     """100 orders a call, durable."""
-    calls = lambda: _submits(sizes.batches_per_round)
+    calls = partial(_submits, sizes.batches_per_round)
     what = f"{BATCH_ITEMS} orders a call"
     work = _Workload("c", what, "SubmitOrders", SUBMIT_ORDERS, BATCH_CALLERS, BATCH_ITEMS, calls, _check_submitted)
     return _compare(work, sizes.rounds, folder / "submit-orders")

@@ -9,12 +9,12 @@ from services.domain.commands import Command
 from services.domain.exchange import decide
 from services.wire.requests import cancel_command, place_command
 from tests.bench.figures import Figure, Round, figure_of
-from tests.bench.orders import MAKER, MONEY, USER, closing, resting
+from tests.bench.orders import MONEY, USERS, closing, resting
 from tests.bench.sizes import Sizes
 from tests.support.exchange import Core
 
 
-def matching_core(sizes: Sizes, folder: Path) -> list[Figure]:  # noqa: ARG001 - every part is called alike
+def matching_core(sizes: Sizes, folder: Path) -> list[Figure]:
     """The core alone, three mixes."""
     mixes: dict[str, Callable[[], Iterator[Command]]] = {
         "orders that rest": _resting,
@@ -30,7 +30,7 @@ def matching_core(sizes: Sizes, folder: Path) -> list[Figure]:  # noqa: ARG001 -
 
 def _round(commands: list[Command]) -> Round:
     core = Core()
-    for user_id in (USER, MAKER):
+    for user_id in USERS:
         core.deposit(user_id, **MONEY)
     state, now = core.state, core.time
     began, used = time.perf_counter(), time.process_time()

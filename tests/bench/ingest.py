@@ -4,11 +4,10 @@ import gc
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
 
 import apsw
 import grpc
@@ -32,6 +31,9 @@ from tests.bench.sizes import Sizes
 APPLIED_SECONDS_MAX = 600.0
 _UNIT = "updates/s"
 
+_Transaction = list[tuple[str, list[tuple[object, ...]]]]
+"""Statements, each with its rows."""
+
 
 class Halted(Exception):
     """The history refused the ledger: nothing was measured."""
@@ -42,7 +44,7 @@ def history_ingest(sizes: Sizes, folder: Path) -> list[Figure]:
     with filled_engine(folder, sizes.ledger_orders) as server:
         ledger = _Ledger(Path(server.ready["ledger"]))
         chunks: list[Chunk] = []
-        _store(ledger, folder / "rows", chunks.append)
+        _store_round(ledger, 0, folder / "rows", stored=chunks.append)
         transactions = [_transaction(chunk) for chunk in chunks]
         updates = sum(len(chunk.updates) for chunk in chunks)
         gc.freeze()  # what waits here to be written again is no part of what is measured
@@ -70,7 +72,7 @@ def wait_until_applied(address: str, position: str) -> None:
 
 
 class _Ledger:
-    """A ledger as an engine replays it, from memory."""
+    """A ledger as an engine replays it, from memory: what the ingest thread asks (Engine in ingest.py)."""
 
     def __init__(self, folder: Path) -> None:
         reader = SegmentReader.open(folder)
@@ -79,54 +81,54 @@ class _Ledger:
         replayed = frames(self.ledger_id, 1, self.last_sequence, [stored.data for stored in reader.read()])
         self._replayed = [frame.SerializeToString() for frame in replayed]
 
-    def status(self, at_sequence: int) -> ledger_pb2.GetLedgerStatusResponse:
-        """See Engine in ingest.py."""
+    def status(self, at_sequence: int) -> ledger_pb2.GetLedgerStatusResponse:  # noqa: ARG002 - asked by an empty history
+        """The ledger's state."""
         return ledger_pb2.GetLedgerStatusResponse(ledger_id=self.ledger_id, epoch=1, durable_sequence=self.last_sequence)
 
-    def replay(self, after_sequence: int) -> Iterator[ledger_pb2.LedgerFrame]:
-        """See Engine in ingest.py."""
+    def replay(self, after_sequence: int) -> Iterator[ledger_pb2.LedgerFrame]:  # noqa: ARG002 - asked by an empty history
+        """All batches."""
         return map(ledger_pb2.LedgerFrame.FromString, self._replayed)
 
 
 class _NoFeed:
-    """A live feed that has nothing to say."""
+    """A live feed (Feed in ingest.py) that has nothing to say."""
 
     def wait(self, timeout_seconds: float) -> None:
-        """See Feed in ingest.py."""
+        """Return at once."""
 
     def take_connected(self) -> bool:
-        """See Feed in ingest.py."""
+        """Never."""
         return False
 
     def receive(self) -> bytes | None:
-        """See Feed in ingest.py."""
+        """Nothing."""
         return None
 
 
 class _UntilTheEnd:
-    """Hands each chunk on and ends the ingest behind the last one."""
+    """Hears what is stored (Listener in ingest.py), hands each chunk on and ends the ingest behind the last one."""
 
     def __init__(self, last_sequence: int, stored: Callable[[Chunk], object]) -> None:
         self.ingest: Ingest
         self._last_sequence = last_sequence
         self._stored = stored
 
-    def advance(self, chunk: Chunk, progress: Progress) -> None:
-        """See Listener in ingest.py."""
+    def advance(self, chunk: Chunk, progress: Progress) -> None:  # noqa: ARG002 - only chunks matter here
+        """A chunk is stored."""
         self._stored(chunk)
         if chunk.last_sequence >= self._last_sequence:
             self.ingest.stop()
 
     def observe(self, progress: Progress) -> None:
-        """See Listener in ingest.py."""
+        """Nothing that matters here."""
 
     def halt(self, reason: str) -> None:
-        """See Listener in ingest.py."""
+        """The ingest has ended."""
         raise Halted(reason)
 
 
-def _store(ledger: _Ledger, folder: Path, stored: Callable[[Chunk], object]) -> tuple[float, float]:
-    """Ingest the ledger into a new store in ``folder``; seconds, and seconds of processor time."""
+def _store_round(ledger: _Ledger, updates: int, folder: Path, *, stored: Callable[[Chunk], object] = lambda _: None) -> Round:
+    """Ingest the ledger into a new store in ``folder``."""
     store = SqliteHistoryStore(folder)
     listener = _UntilTheEnd(ledger.last_sequence, stored)
     listener.ingest = Ingest(
@@ -138,15 +140,12 @@ def _store(ledger: _Ledger, folder: Path, stored: Callable[[Chunk], object]) -> 
         listener,
         chunk_commands_max=HistorySettings().chunk_commands_max,
     )
-    with _timed() as timed:
-        listener.ingest.run()
+    timer = _Timer()
+    listener.ingest.run()
+    done = timer.round(updates)
     store.close()
     shutil.rmtree(folder)
-    return timed[0], timed[1]
-
-
-def _store_round(ledger: _Ledger, updates: int, folder: Path) -> Round:
-    return Round(updates, *_store(ledger, folder, lambda _: None))
+    return done
 
 
 def _process_round(engine: Server, ledger: _Ledger, updates: int, folder: Path) -> Round:
@@ -158,50 +157,45 @@ def _process_round(engine: Server, ledger: _Ledger, updates: int, folder: Path) 
     return Round(updates, seconds, cpu_seconds)
 
 
-class _Rows(NamedTuple):
-    """One transaction: statements, each with its rows."""
-
-    statements: list[tuple[str, list[tuple[object, ...]]]]
-
-
-def _transaction(chunk: Chunk) -> _Rows:
-    return _Rows(
-        [
-            ("INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?)", list(map(tuple, chunk.updates))),
-            ("INSERT INTO order_history VALUES (?, ?, ?, ?, ?, ?, ?, ?)", list(map(tuple, chunk.ended))),
-            ("INSERT INTO orders_by_client_id VALUES (?, ?, ?)", list(map(tuple, chunk.client_order_ids))),
-            ("INSERT OR REPLACE INTO active_orders VALUES (?, ?)", [(o.order_id, o.sequence) for o in chunk.open.values()]),
-            ("DELETE FROM active_orders WHERE order_id = ?", [(order_id,) for order_id in chunk.closed]),
-            (
-                "INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?, ?, ?)",
-                [(chunk.ledger_id, chunk.epoch, chunk.last_sequence, chunk.hash)],
-            ),
-        ]
-    )
+def _transaction(chunk: Chunk) -> _Transaction:
+    return [
+        ("INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?)", list(map(tuple, chunk.updates))),
+        ("INSERT INTO order_history VALUES (?, ?, ?, ?, ?, ?, ?, ?)", list(map(tuple, chunk.ended))),
+        ("INSERT INTO orders_by_client_id VALUES (?, ?, ?)", list(map(tuple, chunk.client_order_ids))),
+        ("INSERT OR REPLACE INTO active_orders VALUES (?, ?)", [(o.order_id, o.sequence) for o in chunk.open.values()]),
+        ("DELETE FROM active_orders WHERE order_id = ?", [(order_id,) for order_id in chunk.closed]),
+        (
+            "INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?, ?, ?)",
+            [(chunk.ledger_id, chunk.epoch, chunk.last_sequence, chunk.hash)],
+        ),
+    ]
 
 
-def _bare_round(transactions: list[_Rows], updates: int, folder: Path) -> Round:
+def _bare_round(transactions: list[_Transaction], updates: int, folder: Path) -> Round:
     folder.mkdir()
     connection = apsw.Connection(str(folder / "bare.db"))
     # As the store is opened.
     connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -65536")
     connection.wal_autocheckpoint(8_000)
     connection.execute(whole())
-    with _timed() as timed:
-        for transaction in transactions:
-            connection.execute("BEGIN IMMEDIATE")
-            for statement, rows in transaction.statements:
-                connection.executemany(statement, rows)
-            connection.execute("COMMIT")
+    timer = _Timer()
+    for transaction in transactions:
+        connection.execute("BEGIN IMMEDIATE")
+        for statement, rows in transaction:
+            connection.executemany(statement, rows)
+        connection.execute("COMMIT")
+    done = timer.round(updates)
     connection.close()
     shutil.rmtree(folder)
-    return Round(updates, *timed)
+    return done
 
 
-@contextmanager
-def _timed() -> Iterator[list[float]]:
-    """Seconds and seconds of processor time that the block took, there at its end."""
-    timed: list[float] = []
-    began, used = time.perf_counter(), time.process_time()
-    yield timed
-    timed += [time.perf_counter() - began, time.process_time() - used]
+class _Timer:
+    """Seconds, and seconds of processor time, since it was made."""
+
+    def __init__(self) -> None:
+        self._began, self._used = time.perf_counter(), time.process_time()
+
+    def round(self, updates: int) -> Round:
+        """What was done meanwhile."""
+        return Round(updates, time.perf_counter() - self._began, time.process_time() - self._used)

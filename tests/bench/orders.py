@@ -11,8 +11,9 @@ from ordertape.v1 import matching_engine_pb2 as engine
 from ordertape.v1 import order_pb2
 
 SYMBOL = "BTC-USD"
-USER, MAKER = "bench-taker", "bench-maker"
+USERS = [f"bench-{number:03d}" for number in range(200)]
 MONEY = {"USD": "100000000000", "BTC": "1000000000"}
+"""What each of them has: more than they will ever need."""
 CLOSING_ITEMS, CLOSED_ORDERS = 4, 3
 """So many commands close so many orders."""
 
@@ -23,23 +24,23 @@ def resting() -> Iterator[engine.PlaceOrderRequest]:
     """LIMIT orders without end that never meet: bids from 90.00 to 99.99, asks from 110.00 on."""
     for number in _names:
         buys = number % 2 == 0
-        yield _limit(USER, number, buys, _text((9_000 if buys else 11_000) + number * 7 % 1_000), "0.25")
+        yield _limit(number, buys, _text((9_000 if buys else 11_000) + number * 7 % 1_000), "0.25")
 
 
 def closing() -> Iterator[engine.SubmitOrdersItem]:
     """Without end: place and cancel; rest and fill."""
+    item = engine.SubmitOrdersItem
     for number in _names:
-        item = engine.SubmitOrdersItem
-        bid = _limit(USER, number, True, "95.5", "0.25")
+        bid = _limit(number, True, "95.5", "0.25")
         yield item(place=bid)
-        yield item(cancel=engine.CancelOrderRequest(user_id=USER, client_order_id=bid.client_order_id))
-        yield item(place=_limit(MAKER, number, False, "100.25", "0.5"))
-        yield item(place=_limit(USER, next(_names), True, "100.5", "0.5"))
+        yield item(cancel=engine.CancelOrderRequest(user_id=bid.user_id, client_order_id=bid.client_order_id))
+        yield item(place=_limit(next(_names), False, "100.25", "0.5"))
+        yield item(place=_limit(next(_names), True, "100.5", "0.5"))
 
 
-def _limit(user_id: str, number: int, buys: bool, price: str, qty: str) -> engine.PlaceOrderRequest:
+def _limit(number: int, buys: bool, price: str, qty: str) -> engine.PlaceOrderRequest:
     return engine.PlaceOrderRequest(
-        user_id=user_id,
+        user_id=USERS[number % len(USERS)],
         client_order_id=f"bench-{number:09d}",
         symbol=SYMBOL,
         side=order_pb2.SIDE_BUY if buys else order_pb2.SIDE_SELL,

@@ -6,16 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import grpc
-
 from ordertape.v1 import matching_engine_pb2 as engine
-from ordertape.v1 import matching_engine_pb2_grpc
 from services.cli.processes import EXCHANGE_CONFIG, ServiceProcess
-from tests.bench.orders import MAKER, MONEY, USER
+from tests.bench.grpc_load import GrpcLoad
+from tests.bench.orders import MONEY, USERS
 
 _ANYWHERE: Final = "127.0.0.1:0"
 PLACE_ORDER: Final = "/ordertape.v1.MatchingEngine/PlaceOrder"
 SUBMIT_ORDERS: Final = "/ordertape.v1.MatchingEngine/SubmitOrders"
+_DEPOSIT: Final = "/ordertape.v1.Operator/Deposit"
 WATCH_ORDERS: Final = "/ordertape.v1.OrderHistory/WatchOrders"
 
 
@@ -62,12 +61,14 @@ def bare_server(kind: str, folder: Path) -> Iterator[Server]:
 
 
 def deposit_money(server: Server) -> None:
-    """Give both users more than they will ever need."""
-    with grpc.insecure_channel(server.address) as channel:
-        operator = matching_engine_pb2_grpc.OperatorStub(channel)
-        for user_id in (USER, MAKER):
-            for asset, amount in MONEY.items():
-                operator.Deposit(engine.DepositRequest(user_id=user_id, asset=asset, amount=amount, request_id=f"bench-{asset}"))
+    """Give every user all the money there is to have."""
+    deposits = [
+        engine.DepositRequest(user_id=user_id, asset=asset, amount=amount, request_id=f"bench-{asset}").SerializeToString()
+        for user_id in USERS
+        for asset, amount in MONEY.items()
+    ]
+    with GrpcLoad(server.address, _DEPOSIT) as load:
+        load.call_all(deposits, 16)
 
 
 @contextmanager

@@ -69,6 +69,12 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
         SqliteHistoryStore(tmp_path)
 
 
+def test_a_folder_that_cannot_be_used_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file where the folder should be")
+    with pytest.raises(StoreUnavailable, match="taken"):
+        SqliteHistoryStore(tmp_path / "taken")
+
+
 def test_a_file_that_is_no_database_is_damaged(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"not a database" * 1000)
     with pytest.raises(StoreDamaged):

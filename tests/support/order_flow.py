@@ -155,13 +155,16 @@ class Sent(NamedTuple):
 class Lane(Background):
     """One client that sends its steps one after the other, from ``start`` to ``finish``."""
 
-    def __init__(self, address: str, steps: Sequence[Step], *, timeout_seconds: float, patience_seconds: float) -> None:
+    def __init__(
+        self, address: str, steps: Sequence[Step], *, timeout_seconds: float, patience_seconds: float, pause_seconds: float
+    ) -> None:
         super().__init__("sender")
         self.sent: list[Sent] = []
         self.repeats = 0
         self._steps = steps
         self._timeout_seconds = timeout_seconds
         self._patience_seconds = patience_seconds
+        self._pause_seconds = pause_seconds
         self._leave = threading.Event()
         options = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50),
                    ("grpc.max_reconnect_backoff_ms", 300), ("grpc.use_local_subchannel_pool", 1))  # fmt: skip
@@ -175,7 +178,7 @@ class Lane(Background):
 
     def work(self) -> None:
         for step in self._steps:
-            if self._leave.is_set():
+            if self._leave.wait(self._pause_seconds):
                 return
             self.sent.append(Sent(step, self._answer(step)))
 
@@ -204,14 +207,20 @@ class Lane(Background):
 
 
 class Load:
-    """Sends flows while the context lasts, each in a lane of its own; ``finish`` waits for all of them."""
+    """Sends flows while the context lasts, each in a lane of its own; ``finish`` waits for all of them. Each lane waits
+    ``pause_seconds`` before a message.
+    """
 
     def __init__(
-        self, address: str, *flows: Sequence[Step], timeout_seconds: float = 10.0, patience_seconds: float = 90.0
+        self,
+        address: str,
+        *flows: Sequence[Step],
+        timeout_seconds: float = 10.0,
+        patience_seconds: float = 90.0,
+        pause_seconds: float = 0.0,
     ) -> None:
-        self._lanes = [
-            Lane(address, flow, timeout_seconds=timeout_seconds, patience_seconds=patience_seconds) for flow in flows
-        ]
+        times = {"timeout_seconds": timeout_seconds, "patience_seconds": patience_seconds, "pause_seconds": pause_seconds}
+        self._lanes = [Lane(address, flow, **times) for flow in flows]
         self._total = sum(len(flow) for flow in flows)
 
     def __enter__(self) -> Self:
