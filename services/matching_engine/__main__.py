@@ -15,7 +15,7 @@ from services.matching_engine.clock import ClockBehindLedger
 from services.matching_engine.config import EngineSettings, load
 from services.matching_engine.ledger import LedgerError
 from services.serving.logs import configure_logging
-from services.serving.process import exit_when_a_thread_dies, run_until_signal
+from services.serving.process import exit_when_a_thread_dies, run_until_signal, settle_memory
 from services.wire.ledger_codec import LedgerUnreadable
 
 # sysexits.h: EX_CONFIG, EX_OSERR, EX_DATAERR.
@@ -60,6 +60,7 @@ def _run(settings: EngineSettings) -> int:
         print(f"the engine does not start: {error}", file=sys.stderr)
         return CANNOT_START
     exit_when_a_thread_dies(engine.health)
+    settle_memory()
 
     def tell_ready() -> None:
         if settings.ready_file is not None:

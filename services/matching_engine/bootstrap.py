@@ -75,7 +75,7 @@ class Engine:
         self._begin_epoch(settings)
         self.sequencer.start()
         opened.callback(self.sequencer.stop)
-        self._servers = self._serve(settings)
+        self._servers = self._serve(settings, on_fatal)
         self.address, self.operator_address = self._servers[0].address, self._servers[-1].address
         self.health.set_serving(OVERALL, True)
 
@@ -135,8 +135,8 @@ class Engine:
         for rules in changed:
             self.sequencer.run_internal(ApplyConfig(rules), LedgerRequest("apply_config", _apply_message(rules)))
 
-    def _serve(self, settings: EngineSettings) -> list[ThreadedServer]:
-        feed_api = LedgerFeedApi(self.ledger, self.state, self.sequencer)
+    def _serve(self, settings: EngineSettings, on_fatal: Callable[[str], None]) -> list[ThreadedServer]:
+        feed_api = LedgerFeedApi(self.ledger, self.state, self.sequencer, on_fatal)
         operator: Registration = (matching_engine_pb2_grpc.add_OperatorServicer_to_server, OperatorApi(self.sequencer))
         registrations: list[Registration] = [
             (matching_engine_pb2_grpc.add_MatchingEngineServicer_to_server, MatchingEngineApi(self.sequencer)),

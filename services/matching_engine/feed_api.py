@@ -1,7 +1,7 @@
 """LedgerFeed: the ledger, byte for byte, for whoever has to have every line of it."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import grpc
@@ -10,7 +10,7 @@ from ordertape.v1 import error_reason_pb2 as reasons
 from ordertape.v1 import ledger_pb2, ledger_pb2_grpc
 from services.domain.state import ExchangeState
 from services.matching_engine.feed import FRAME_BYTES_MAX, frames
-from services.matching_engine.ledger import Ledger
+from services.matching_engine.ledger import Ledger, LedgerDamaged
 from services.matching_engine.sequencer import Sequencer
 from services.serving.failures import draining
 from services.wire.errors import CallError
@@ -22,10 +22,11 @@ _FOLLOW_HEARTBEAT_SECONDS: Final = 0.5
 class LedgerFeedApi(ledger_pb2_grpc.LedgerFeedServicer):
     """Reads the ledger's files beside the sequencer, never past what is synced."""
 
-    def __init__(self, ledger: Ledger, state: ExchangeState, sequencer: Sequencer) -> None:
+    def __init__(self, ledger: Ledger, state: ExchangeState, sequencer: Sequencer, on_fatal: Callable[[str], None]) -> None:
         self._ledger = ledger
         self._epoch = state.epoch
         self._sequencer = sequencer
+        self._on_fatal = on_fatal
         self._draining = threading.Event()
 
     def stop(self) -> None:
@@ -48,7 +49,10 @@ class LedgerFeedApi(ledger_pb2_grpc.LedgerFeedServicer):
                 f"after_sequence {request.after_sequence} is beyond the durable sequence {durable}",
                 metadata={"durable_sequence": str(durable)},
             )
-        yield from self._replay(request.after_sequence, request.follow, context)
+        try:
+            yield from self._replay(request.after_sequence, request.follow, context)
+        except LedgerDamaged as error:
+            raise self._halted(error) from error
 
     def _replay(self, after: int, follow: bool, context: grpc.ServicerContext) -> Iterator[ledger_pb2.ReplayLedgerResponse]:
         while True:
@@ -89,7 +93,15 @@ class LedgerFeedApi(ledger_pb2_grpc.LedgerFeedServicer):
             ledger_id=self._ledger.ledger_id, epoch=self._epoch, durable_sequence=self._ledger.durable_sequence
         )
         if request.HasField("at_sequence"):
-            found = self._ledger.hash_at(request.at_sequence)
+            try:
+                found = self._ledger.hash_at(request.at_sequence)
+            except LedgerDamaged as error:
+                raise self._halted(error) from error
             if found is not None:
                 response.hash = found
         return response
+
+    def _halted(self, damage: LedgerDamaged) -> CallError:
+        """An engine whose ledger has gone bad under it must not go on."""
+        self._on_fatal(str(damage))
+        return CallError(grpc.StatusCode.DATA_LOSS, reasons.ERROR_REASON_HALTED, str(damage))

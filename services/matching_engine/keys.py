@@ -1,7 +1,7 @@
 """Idempotency: which key a request uses, and how a repeat is told from a new request under an old name."""
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 
@@ -61,7 +61,18 @@ def first_difference(first: Message, second: Message) -> str | None:
     return None
 
 
-def _value(message: Message, name: str, has_presence: bool) -> object:
+def value_text(message: Message, name: str) -> str:
+    """A field's value for people."""
+    field = message.DESCRIPTOR.fields_by_name[name]
+    value = _value(message, name, field.has_presence)
+    if value is None:
+        return "absent"
+    if field.enum_type is not None:
+        return str(field.enum_type.values_by_number[value].name)
+    return repr(value)
+
+
+def _value(message: Message, name: str, has_presence: bool) -> Any:
     if has_presence and not message.HasField(name):
         return None
     return getattr(message, name)

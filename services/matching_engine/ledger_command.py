@@ -127,6 +127,12 @@ def _said(command: ledger_pb2.LedgerCommand) -> str:
     return kind
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be 0 or more, is {text!r}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ordertape ledger", description="Prints a ledger's batches, or verifies it; an engine may be running on it."
@@ -135,8 +141,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--verify", action="store_true", help="check every byte, and that the requests give the same commands again"
     )
-    parser.add_argument("--after", type=int, default=0, metavar="SEQUENCE", help="begin after this sequence")
-    parser.add_argument("--limit", type=int, metavar="N", help="print at most N batches")
+    parser.add_argument("--after", type=_count, default=0, metavar="SEQUENCE", help="begin after this sequence")
+    parser.add_argument("--limit", type=_count, metavar="N", help="print at most N batches")
     parser.add_argument("--output", "-o", choices=("table", "json", "jsonl"), default="table", help="form of what is printed")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser

@@ -12,7 +12,7 @@ from services.domain.commands import Cancel, Command
 from services.domain.errors import OrderNotOpen, Refused
 from services.domain.kinds import OrderStatus
 from services.domain.lifecycle import OPEN_STATUSES
-from services.matching_engine.keys import Key, KeyKind, first_difference, key_of, stored_request
+from services.matching_engine.keys import Key, KeyKind, first_difference, key_of, stored_request, value_text
 from services.matching_engine.ledger import IndexEntries, Ledger, LedgerIndex
 from services.wire.errors import CallError
 from services.wire.ledger_codec import EncodedBatch
@@ -58,7 +58,7 @@ class Memory:
             grpc.StatusCode.ALREADY_EXISTS,
             reasons.ERROR_REASON_KEY_REUSED,
             f"{name} {key.key} of {key.user_id} was used before with another {field}: "
-            f"{getattr(first, field)!r} then, {getattr(request.message, field)!r} now",
+            f"{value_text(first, field)} then, {value_text(request.message, field)} now",
             metadata={"field": field},
         )
 

@@ -29,7 +29,7 @@ from services.order_history.watch import WatchHub
 from services.serving.aio_server import AioServer, start_aio_server
 from services.serving.failures import draining
 from services.serving.health import OVERALL, HealthBoard
-from services.serving.process import exit_when_a_thread_dies, run_until_signal_aio
+from services.serving.process import exit_when_a_thread_dies, run_until_signal_aio, settle_memory
 from services.serving.settings import ServerSettings
 
 _HEALTH_SECONDS = 0.1
@@ -168,6 +168,7 @@ async def serve(settings: HistorySettings) -> None:
         settings.ready_file.unlink(missing_ok=True)
     history = await start_history(settings)
     exit_when_a_thread_dies(history.server.health)
+    settle_memory()
 
     def tell_ready() -> None:
         if settings.ready_file is not None:

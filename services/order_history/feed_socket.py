@@ -8,10 +8,12 @@ from typing import Self
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-# A peer that vanished without a word (a cut cable, a frozen machine) is noticed by ZMQ's own heartbeats; the socket then
-# connects again by itself.
-_PEER_HEARTBEAT_MS = 1_000
-_PEER_TIMEOUT_MS = 5_000
+# A peer that vanished without a word (a cut cable, a dead machine) is noticed by TCP; the socket then connects again by itself.
+# Not by ZMQ's own heartbeats: with them, libzmq 4.3.5 ends the process where the receive queue is full and the peer goes away
+# (issues 3937 and 4767), so a history that waits for its store would die with its engine.
+_KEEPALIVE_IDLE_SECONDS = 2
+_KEEPALIVE_INTERVAL_SECONDS = 1
+_KEEPALIVE_PROBES = 3
 _RECONNECT_MS = 100
 _RECONNECT_MAX_MS = 2_000
 
@@ -27,8 +29,10 @@ class FeedSocket:
         self._socket = self._context.socket(zmq.PULL)
         self._socket.setsockopt(zmq.RCVHWM, frames_max)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, _PEER_HEARTBEAT_MS)
-        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _PEER_TIMEOUT_MS)
+        self._socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        self._socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, _KEEPALIVE_IDLE_SECONDS)
+        self._socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, _KEEPALIVE_INTERVAL_SECONDS)
+        self._socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, _KEEPALIVE_PROBES)
         self._socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)

@@ -5,6 +5,7 @@ grace, and one that comes while the steps run ends the process there and then (a
 """
 
 import asyncio
+import gc
 import inspect
 import os
 import signal
@@ -25,6 +26,16 @@ log = structlog.stdlib.get_logger(__name__)
 
 # sysexits.h: EX_SOFTWARE.
 FATAL_EXIT_CODE = 70
+
+
+def settle_memory() -> None:
+    """Call when a service has built up what it keeps: from now on the garbage collector leaves that alone, and looks at what is
+    made later far less often. Our objects have no cycles, and looking through all open orders again and again costs a fifth of
+    the engine's throughput.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def run_until_signal(

@@ -17,6 +17,7 @@ from tests.bench.calls import place_order, submit_orders
 from tests.bench.core import matching_core
 from tests.bench.figures import Figure, table_of
 from tests.bench.ingest import history_ingest
+from tests.bench.memory import memory
 from tests.bench.neighbours import Neighbours
 from tests.bench.recovery import recovery
 from tests.bench.sizes import FULL, SHORT, Sizes
@@ -29,6 +30,7 @@ PARTS: dict[str, Part] = {
     "d": matching_core,
     "e": history_ingest,
     "g": recovery,
+    "h": memory,
 }
 
 

@@ -13,7 +13,7 @@ Prepared = TypeVar("Prepared")
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One measured line. ``value`` is in ``unit``; latencies are of one call; ``cpu_microseconds`` is the processor time that
-    the measured process used for one item. ``ratio`` is the value's to that of ``baseline`` in the same run, ``cpu_ratio`` the
+    the measured process used for one item. ``ratio`` is this value to that of ``baseline`` in the same run, ``cpu_ratio`` the
     baseline's processor time to this one's: both are 1 where nothing was added to the baseline.
     """
 

@@ -22,10 +22,9 @@ from services.order_history.receiver import Receiver
 from services.order_history.stores.sqlite import SqliteHistoryStore
 from services.order_history.stores.sqlite_schema import whole
 from services.order_history.view import Progress
-from services.wire.position import encode_position
 from tests.bench.figures import Figure, Round, compared, figure_of, in_turns
 from tests.bench.filled import filled_engine
-from tests.bench.services import Server, history_server
+from tests.bench.services import Server, history_server, position_of
 from tests.bench.sizes import Sizes
 
 APPLIED_SECONDS_MAX = 600.0
@@ -51,7 +50,7 @@ def history_ingest(sizes: Sizes, folder: Path) -> list[Figure]:
         sides = [
             partial(_bare_round, transactions, updates),
             partial(_store_round, ledger, updates),
-            partial(_process_round, server, ledger, updates),
+            partial(_process_round, server, updates),
         ]
         numbers = count(1)
         bare, stored, process = in_turns(sizes.ingest_rounds, lambda: folder / f"ingest-{next(numbers)}", sides)
@@ -148,10 +147,10 @@ def _store_round(ledger: _Ledger, updates: int, folder: Path, *, stored: Callabl
     return done
 
 
-def _process_round(engine: Server, ledger: _Ledger, updates: int, folder: Path) -> Round:
+def _process_round(engine: Server, updates: int, folder: Path) -> Round:
     with history_server(folder, engine) as history:
         began, used = time.perf_counter(), history.cpu_seconds()
-        wait_until_applied(history.address, encode_position(ledger.ledger_id, ledger.last_sequence))
+        wait_until_applied(history.address, position_of(engine))
         seconds, cpu_seconds = time.perf_counter() - began, history.cpu_seconds() - used
     shutil.rmtree(folder)
     return Round(updates, seconds, cpu_seconds)

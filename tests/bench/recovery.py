@@ -32,7 +32,7 @@ def recovery(sizes: Sizes, folder: Path) -> list[Figure]:
 
 
 def _compared(what: str, seconds: list[float], baseline: list[float]) -> Figure:
-    ratio = median(bare / ours for bare, ours in zip(baseline, seconds, strict=True))
+    ratio = median(ours / bare for bare, ours in zip(baseline, seconds, strict=True))
     return Figure("g", what, median(seconds) * 1e6, _UNIT, baseline="ledger read and parsed", ratio=ratio)
 
 

@@ -6,8 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import grpc
+
+from ordertape.v1 import ledger_pb2, ledger_pb2_grpc
 from ordertape.v1 import matching_engine_pb2 as engine
 from services.cli.processes import EXCHANGE_CONFIG, ServiceProcess
+from services.wire.position import encode_position
 from tests.bench.grpc_load import GrpcLoad
 from tests.bench.orders import MONEY, USERS
 
@@ -69,6 +73,13 @@ def deposit_money(server: Server) -> None:
     ]
     with GrpcLoad(server.address, _DEPOSIT) as load:
         load.call_all(deposits, 16)
+
+
+def position_of(engine_at: Server) -> str:
+    """The engine's durable position."""
+    with grpc.insecure_channel(engine_at.address) as channel:
+        status = ledger_pb2_grpc.LedgerFeedStub(channel).GetLedgerStatus(ledger_pb2.GetLedgerStatusRequest())
+    return encode_position(status.ledger_id, status.durable_sequence)
 
 
 @contextmanager

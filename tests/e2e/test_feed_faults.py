@@ -48,9 +48,7 @@ def test_frames_that_are_lost_repeated_and_late_change_nothing(apart: Exchange, 
             prove(apart, load)
 
 
-def test_a_forwarder_that_outlives_the_engine_is_no_harm(
-    apart: Exchange, flow: list[Step], undisturbed: list[str]
-) -> None:
+def test_a_forwarder_that_outlives_the_engine_is_no_harm(apart: Exchange, flow: list[Step], undisturbed: list[str]) -> None:
     """The history's connection stays whole when the engine dies, so only the frames tell of the new epoch."""
     with LossyFeed(apart.feed_address, random.Random(6)) as lossy:
         apart.history_hears = lossy.address

@@ -160,7 +160,9 @@ def test_a_field_that_the_engine_does_not_know_is_neither_read_nor_journaled(cli
 
 @pytest.mark.parametrize("symbol", ["BTC-USD", "NONE"])
 def test_identifiers_and_amounts_of_the_largest_size_are_taken(client: EngineClient, symbol: str) -> None:
-    request = limit(symbol + "u" * (64 - len(symbol)), BUY, "9" * 18 + "." + "9" * 18, "1", client_order_id="AZaz09._:-" * 6, symbol=symbol)
+    request = limit(
+        symbol + "u" * (64 - len(symbol)), BUY, "9" * 18 + "." + "9" * 18, "1", client_order_id="AZaz09._:-" * 6, symbol=symbol
+    )
     update = newest(client.place(request).updates)
     assert update.status == REJECTED
     assert (update.price, update.client_order_id) == (request.price, request.client_order_id)

@@ -29,6 +29,7 @@ class HeldSync:
         self._held = False
         self._let_through = 0
         self.waiting = 0
+        self.returned = 0
 
     def __call__(self, file: int) -> None:
         with self._changed:
@@ -37,6 +38,7 @@ class HeldSync:
             self._let_through -= self._held
             self.waiting -= 1
         self._sync(file)
+        self.returned += 1
 
     def hold(self) -> None:
         self._held = True
@@ -149,6 +151,20 @@ def test_what_is_decided_from_commands_of_its_own_group_waits_for_that_groups_sy
     traded = together[0].result()
     assert newest(traded.results[0].updates).status == FILLED
     assert [result.error.message.startswith("too late") for result in traded.results[1:]] == [True, True]
+
+
+def test_what_queues_while_a_sync_runs_shares_the_next_one(
+    engine: Engine, client: EngineClient, sync: HeldSync, threads: ThreadPoolExecutor
+) -> None:
+    sync.hold()
+    first = threads.submit(client.place, limit("a", BUY, "100", "1"))
+    eventually(lambda: sync.waiting)
+    before = sync.returned
+    others = [threads.submit(client.place, limit("a", BUY, "100", "1")) for _ in range(15)]
+    eventually(lambda: engine.sequencer._queue.qsize() == len(others))
+    sync.release()
+    assert {newest(call.result().updates).status for call in [first, *others]} == {NEW}
+    assert sync.returned == before + 2
 
 
 def test_a_malformed_request_is_told_at_once_since_it_shows_nothing(

@@ -208,7 +208,7 @@ def test_the_replays_that_run_at_once_are_limited(data_dir: Path) -> None:
         followers = [client.replay(follow=True) for _ in range(2)]
         for follower in followers:
             next(follower)
-        failure = failure_of(lambda: client.batches())
+        failure = failure_of(client.batches)
         assert (failure.code, failure.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS")
         followers[0].cancel()
         eventually(lambda: _replays(client))
@@ -216,9 +216,7 @@ def test_the_replays_that_run_at_once_are_limited(data_dir: Path) -> None:
 
 def test_a_hash_is_told_where_a_batch_ends_and_nowhere_else(client: EngineClient) -> None:
     trade_a_little(client, 3)
-    hashes = {
-        ledger_pb2.LedgerBatch.FromString(data).commands[-1].sequence: sha256(data).digest() for data in client.batches()
-    }
+    hashes = {ledger_pb2.LedgerBatch.FromString(data).commands[-1].sequence: sha256(data).digest() for data in client.batches()}
     status = client.status()
     assert (status.epoch, status.durable_sequence, status.HasField("hash")) == (1, max(hashes), False)
     at_zero = client.status(0)

@@ -105,31 +105,47 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineClient]:
 
 
 @pytest.mark.parametrize(
-    ("changed", "field"),
+    ("changed", "field", "values"),
     [
-        (lambda c: c.place(limit("a", BUY, "100", "1", client_order_id="k")), "side"),
-        (lambda c: c.place(limit("a", SELL, "300.01", "1", client_order_id="k")), "price"),
-        (lambda c: c.place(limit("a", SELL, "300", "1.0001", client_order_id="k")), "qty"),
-        (lambda c: c.place(limit("a", SELL, "300", "1", client_order_id="k", symbol="ETH-USD")), "symbol"),
-        (lambda c: c.place(limit("a", SELL, "300", "1", client_order_id="k", post_only=True)), "post_only"),
-        (lambda c: c.place(limit("a", SELL, "300", "1", client_order_id="k", time_in_force=2)), "time_in_force"),
-        (lambda c: c.place(market("a", SELL, qty="1", client_order_id="k")), "order_type"),
-        (lambda c: c.cancel(cancel("a", "other", "stop")), "client_order_id"),
-        (lambda c: c.cancel(cancel("a", 999, "stop")), "order_id"),
-        (lambda c: c.deposit(deposit("6")), "amount"),
-        (lambda c: c.deposit(deposit(asset="BTC")), "asset"),
-        (lambda c: c.withdraw(withdraw("6")), "amount"),
-        (lambda c: c.withdraw(withdraw(asset="BTC")), "asset"),
+        (lambda c: c.place(limit("a", BUY, "100", "1", client_order_id="k")), "side", "SIDE_SELL then, SIDE_BUY now"),
+        (lambda c: c.place(limit("a", SELL, "300.01", "1", client_order_id="k")), "price", "'300' then, '300.01' now"),
+        (lambda c: c.place(limit("a", SELL, "300", "1.0001", client_order_id="k")), "qty", "'1' then, '1.0001' now"),
+        (
+            lambda c: c.place(limit("a", SELL, "300", "1", client_order_id="k", symbol="ETH-USD")),
+            "symbol",
+            "'BTC-USD' then, 'ETH-USD' now",
+        ),
+        (
+            lambda c: c.place(limit("a", SELL, "300", "1", client_order_id="k", post_only=True)),
+            "post_only",
+            "False then, True now",
+        ),
+        (
+            lambda c: c.place(limit("a", SELL, "300", "1", client_order_id="k", time_in_force=2)),
+            "time_in_force",
+            "TIME_IN_FORCE_GTC then, TIME_IN_FORCE_IOC now",
+        ),
+        (
+            lambda c: c.place(market("a", SELL, qty="1", client_order_id="k")),
+            "order_type",
+            "ORDER_TYPE_LIMIT then, ORDER_TYPE_MARKET now",
+        ),
+        (lambda c: c.cancel(cancel("a", "other", "stop")), "client_order_id", "'k' then, 'other' now"),
+        (lambda c: c.cancel(cancel("a", 999, "stop")), "order_id", "absent then, 999 now"),
+        (lambda c: c.deposit(deposit("6")), "amount", "'5' then, '6' now"),
+        (lambda c: c.deposit(deposit(asset="BTC")), "asset", "'USD' then, 'BTC' now"),
+        (lambda c: c.withdraw(withdraw("6")), "amount", "'5' then, '6' now"),
+        (lambda c: c.withdraw(withdraw(asset="BTC")), "asset", "'USD' then, 'BTC' now"),
     ],
 )
 def test_other_content_under_a_used_key_is_refused_naming_the_field(
-    used: EngineClient, changed: Callable[[EngineClient], object], field: str
+    used: EngineClient, changed: Callable[[EngineClient], object], field: str, values: str
 ) -> None:
     durable = used.durable_sequence()
     failure = failure_of(lambda: changed(used))
     assert (failure.code, failure.reason) == (grpc.StatusCode.ALREADY_EXISTS, "KEY_REUSED")
     assert failure.metadata["field"] == field
-    assert f"another {field}" in failure.text
+    assert f"another {field}: {values}" in failure.text
     assert used.durable_sequence() == durable
 
 

@@ -161,8 +161,6 @@ def test_a_setting_that_is_wrong_is_named_and_nothing_is_started(
     assert not data_dir.exists()
 
 
-def test_a_config_file_that_is_not_there_is_named(
-    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_config_file_that_is_not_there_is_named(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", str(tmp_path / "none.toml"), "--data-dir", str(data_dir)]) == 78
     assert "none.toml" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """An engine that is killed, stopped or robbed of its disk in the middle of its work."""
 
 import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -94,8 +95,6 @@ def assert_restart_has_all_that_was_answered(data_dir: Path, load: Load) -> None
 
 @pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT"])
 def test_a_signal_ends_an_idle_engine_in_order(data_dir: Path, signal_name: str) -> None:
-    import signal
-
     with EngineProcess(data_dir) as engine:
         engine.address()
         engine.process.send_signal(getattr(signal, signal_name))

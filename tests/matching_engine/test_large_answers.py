@@ -42,7 +42,7 @@ def own_updates(data: bytes) -> list[order_pb2.OrderUpdate]:
 def test_an_order_of_five_thousand_trades_is_answered_in_part_and_its_batch_goes_through_whole(
     deep: tuple[Path, Engine, EngineClient],
 ) -> None:
-    data_dir, engine, client = deep
+    _, engine, client = deep
     order = limit(TAKER, BUY, "100", "51", client_order_id=LONG)
     with FeedReceiver(engine.feed_addresses["history"]) as receiver:
         receiver.receive_until(lambda: receiver.heartbeats)
@@ -78,7 +78,7 @@ def assert_shows_as_much_as_fits(answer: pb.PlaceOrderResponse, own: list[order_
 def test_a_restart_folds_the_largest_batch_and_the_rest_of_the_book_is_there(
     deep: tuple[Path, Engine, EngineClient], tmp_path: Path
 ) -> None:
-    data_dir, engine, client = deep
+    data_dir, _, client = deep
     shutil.copytree(data_dir, tmp_path / "engine")
     with running_engine(tmp_path / "engine") as again, EngineClient(again.address) as recovered:
         assert recovered.book().asks == client.book().asks

@@ -106,7 +106,7 @@ FORGERIES: list[tuple[str, int, int, Forge]] = [
     ("a hash that is not the one before's", 9, 9, set_of(lambda batch: batch, previous_hash=b"\1" * 32)),
     ("no hash", 9, 9, set_of(lambda batch: batch, previous_hash=b"")),
     ("a hash in the first batch", 1, 1, set_of(lambda batch: batch, previous_hash=b"\1" * 32)),
-    ("bytes that are no message", 9, 9, lambda batch: b"\xff" * 10),
+    ("bytes that are no message", 9, 9, lambda _: b"\xff" * 10),
     ("another first sequence", 9, 9, set_of(lambda batch: batch, first_sequence=10)),
     ("a hole between two commands", 9, 9, set_of(lambda batch: batch.commands[1], sequence=11)),
     ("a command too few", 9, 9, lambda batch: batch.commands.pop()),

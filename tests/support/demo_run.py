@@ -1,7 +1,10 @@
-"""The replay and the proof of `ordertape demo`, the command's own code, in a thread of the test: so that the services can be
-killed while it runs.
+"""`ordertape demo` on services that a test can kill while it runs: the command's replay and proof in a thread of the test, or the
+command itself as a process.
 """
 
+import json
+import subprocess
+import sys
 from typing import Any, Self
 
 from services.cli.demo.command import PATIENCE_SECONDS, SYMBOL, run
@@ -39,7 +42,43 @@ class DemoRun(Background):
     def prove(self, timeout_seconds: float = 300.0) -> dict[str, Any]:
         """The demo's report, every check of which must be equal."""
         self.finish(timeout_seconds)
-        wrong = [check for check in self.report["checks"] if not check["ok"]]
-        assert self.report["ok"], wrong
-        assert wrong == []
-        return self.report
+        return _proven(self.report)
+
+
+class DemoProcess:
+    """`ordertape demo` as a process from entering the context on; needs the recording, which it downloads where it is not cached.
+    ``minutes`` None: the whole recording.
+    """
+
+    def __init__(self, exchange: Exchange, minutes: float | None) -> None:
+        self._command = [
+            sys.executable, "-m", "services.cli", "demo", "-o", "json", "--engine", exchange.engine_address,
+            "--history", exchange.history_address, *([] if minutes is None else ["--minutes", str(minutes)]),
+        ]  # fmt: skip
+        self._output, self._errors = exchange.folder / "demo.json", exchange.folder / "demo.log"
+
+    def __enter__(self) -> Self:
+        with self._output.open("w") as output, self._errors.open("w") as errors:
+            self._process = subprocess.Popen(self._command, stdout=output, stderr=errors)
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def prove(self, timeout_seconds: float = 600.0) -> dict[str, Any]:
+        """The demo's report, every check of which must be equal, and its exit code 0."""
+        code = self._process.wait(timeout_seconds)
+        assert code == 0, f"exit code {code}: {self._errors.read_text()[-2000:]}{self._output.read_text()[-2000:]}"
+        return _proven(json.loads(self._output.read_text()))
+
+
+def _proven(report: dict[str, Any]) -> dict[str, Any]:
+    assert [check for check in report["checks"] if not check["ok"]] == []
+    assert report["ok"]
+    return report

@@ -17,6 +17,8 @@ FILLED, CANCELLED = order_pb2.ORDER_STATUS_FILLED, order_pb2.ORDER_STATUS_CANCEL
 REJECTED, EXPIRED = order_pb2.ORDER_STATUS_REJECTED, order_pb2.ORDER_STATUS_EXPIRED
 
 CALL_SECONDS = 20.0
+# Channels to one address share their connection unless told otherwise.
+_OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
 
 
 class EngineClient:
@@ -25,9 +27,10 @@ class EngineClient:
     """
 
     def __init__(self, address: str, operator_address: str | None = None) -> None:
-        self.channel = grpc.insecure_channel(address)
-        self._feed_channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", 64 << 20)])
-        self._operator_channel = grpc.insecure_channel(operator_address or address)
+        self.address = address
+        self.channel = grpc.insecure_channel(address, [_OWN_CONNECTION])
+        self._feed_channel = grpc.insecure_channel(address, [_OWN_CONNECTION, ("grpc.max_receive_message_length", 64 << 20)])
+        self._operator_channel = grpc.insecure_channel(operator_address or address, [_OWN_CONNECTION])
         self.engine = matching_engine_pb2_grpc.MatchingEngineStub(self.channel)
         self.accounts = matching_engine_pb2_grpc.AccountsStub(self.channel)
         self.operator = matching_engine_pb2_grpc.OperatorStub(self._operator_channel)
@@ -81,7 +84,7 @@ class EngineClient:
 
     def replay(self, after_sequence: int = 0, *, follow: bool = False) -> Iterator[ledger_pb2.ReplayLedgerResponse]:
         request = ledger_pb2.ReplayLedgerRequest(after_sequence=after_sequence, follow=follow)
-        return self.feed.ReplayLedger(request, timeout=CALL_SECONDS)  # type: ignore[no-any-return]
+        return self.feed.ReplayLedger(request, timeout=CALL_SECONDS)
 
     def batches(self, after_sequence: int = 0) -> list[bytes]:
         """The stored batches after a sequence, byte for byte."""

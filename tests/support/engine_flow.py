@@ -1,4 +1,4 @@
-"""Orders of several users at random, that rest, trade, miss, expire, are refused and are cancelled: the same for the same seed."""
+"""Orders of several users at random that rest, trade, miss, expire, are refused and cancelled: the same for the same seed."""
 
 import random
 from collections.abc import Iterator, Sequence

@@ -86,12 +86,14 @@ def engine_command(data_dir: Path, *arguments: str, before: str = "") -> list[st
 
 def run_refused(data_dir: Path, *arguments: str) -> tuple[int, str]:
     """Start an engine that has to refuse: its exit code and what it says."""
-    done = subprocess.run(engine_command(data_dir, *arguments), capture_output=True, text=True, timeout=START_SECONDS)
+    done = subprocess.run(
+        engine_command(data_dir, *arguments), check=False, capture_output=True, text=True, timeout=START_SECONDS
+    )
     return done.returncode, done.stderr
 
 
 def verify_ledger(data_dir: Path) -> tuple[int, str]:
     """``ledger --verify``: its exit code and what it says."""
     command = [sys.executable, "-m", "services.matching_engine", "ledger", "--data-dir", str(data_dir), "--verify", "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=START_SECONDS)
     return done.returncode, done.stdout + done.stderr

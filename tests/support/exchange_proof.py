@@ -123,8 +123,8 @@ def prove_fold(ledger: WrittenLedger, history_folder: Path) -> None:
 
 def prove_audit(engine_folder: Path) -> None:
     """`ledger --verify`: every byte, every request through the core again, money."""
-    command = (sys.executable, "-m", "services.matching_engine", "ledger", "--data-dir", str(engine_folder), "--verify", "--quiet")
-    audit = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    command = (sys.executable, "-m", "services.matching_engine", "ledger", "--data-dir", str(engine_folder))
+    audit = subprocess.run((*command, "--verify", "--quiet"), check=False, capture_output=True, text=True, timeout=120)
     assert audit.returncode == 0, audit.stdout + audit.stderr
     assert "gave the same commands again" in audit.stdout
     assert "balances + holds + fees = deposits - withdrawals" in audit.stdout

@@ -94,8 +94,11 @@ class _Writer:
     def _refused(self) -> Item:
         """An order that the exchange says no to."""
         wrong = self.chance.choice(
-            ({"symbol": "DOGE-USD"}, {"price": "60000.001"}, {"qty": "0.0000001"}, {"price": "9000000", "qty": "900", "side": _BUY})
-        )
+            (
+                {"symbol": "DOGE-USD"}, {"price": "60000.001"}, {"qty": "0.0000001"},
+                {"price": "9000000", "qty": "900", "side": _BUY},
+            )
+        )  # fmt: skip
         return self._place(**wrong)
 
     def _wrong(self) -> Item:
@@ -146,10 +149,13 @@ class _Writer:
 
 
 class Sent(NamedTuple):
-    """A message and the answer that it got at last; a gRPC error where the answer is one (a withdrawal beyond what is there)."""
+    """A message and the answer that it got at last; a gRPC error where the answer is one (a withdrawal beyond what is there).
+    ``seconds``: how long it took until then.
+    """
 
     step: Step
     answer: Answer | grpc.StatusCode
+    seconds: float
 
 
 class Lane(Background):
@@ -180,7 +186,9 @@ class Lane(Background):
         for step in self._steps:
             if self._leave.wait(self._pause_seconds):
                 return
-            self.sent.append(Sent(step, self._answer(step)))
+            begun = time.monotonic()
+            answer = self._answer(step)
+            self.sent.append(Sent(step, answer, time.monotonic() - begun))
 
     def leave(self) -> None:
         """Send nothing more after the present step."""
@@ -270,7 +278,7 @@ class Load:
 
 def acknowledged(sent: Sequence[Sent]) -> Iterator[tuple[Step, Answer]]:
     """Each mutation that was answered with OK, alone, with its answer: items of a message apart, errors left out."""
-    for step, answer in sent:
+    for step, answer, _ in sent:
         if isinstance(answer, grpc.StatusCode):
             continue
         if not isinstance(step, engine_pb2.SubmitOrdersRequest):
