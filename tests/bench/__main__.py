@@ -21,6 +21,7 @@ from tests.bench.memory import memory
 from tests.bench.neighbours import Neighbours
 from tests.bench.recovery import recovery
 from tests.bench.sizes import FULL, SHORT, Sizes
+from tests.bench.watch import watch_orders
 
 Part = Callable[[Sizes, Path], list[Figure]]
 
@@ -29,6 +30,7 @@ PARTS: dict[str, Part] = {
     "c": submit_orders,
     "d": matching_core,
     "e": history_ingest,
+    "f": watch_orders,
     "g": recovery,
     "h": memory,
 }

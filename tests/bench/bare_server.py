@@ -68,6 +68,7 @@ def ready_messages(folder: Path) -> Registration:
     async def watch(_request: history.WatchOrdersRequest, _context: object) -> AsyncIterator[history.WatchOrdersResponse]:
         for message in messages:
             yield message
+        await asyncio.Event().wait()  # like a watch, it goes on until its caller leaves
 
     handler = grpc.unary_stream_rpc_method_handler(
         watch, history.WatchOrdersRequest.FromString, history.WatchOrdersResponse.SerializeToString

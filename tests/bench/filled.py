@@ -1,13 +1,13 @@
 """Orders by the thousand that are over: fills ledgers for the parts that read one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 from ordertape.v1 import matching_engine_pb2 as engine
 from tests.bench.grpc_load import GrpcLoad
-from tests.bench.orders import CLOSED_ORDERS, CLOSING_ITEMS, closing
+from tests.bench.orders import CLOSED_ORDERS, CLOSING_ITEMS, USERS, closing
 from tests.bench.services import SUBMIT_ORDERS, Server, deposit_money, engine_server
 
 _ITEMS_PER_CALL = 100
@@ -15,9 +15,9 @@ _CALLS_AT_ONCE = 2
 _CALLS_PREPARED = 50
 
 
-def close_orders(server: Server, count: int) -> None:
+def close_orders(server: Server, count: int, users: Sequence[str] = USERS) -> None:
     """Bring about ``count`` orders that are over, a third of them cancelled, two thirds filled."""
-    items = islice(closing(), count * CLOSING_ITEMS // CLOSED_ORDERS)
+    items = islice(closing(users), count * CLOSING_ITEMS // CLOSED_ORDERS)
     with GrpcLoad(server.address, SUBMIT_ORDERS) as load:
         while requests := list(islice(_requests(items), _CALLS_PREPARED)):
             load.call_all(requests, _CALLS_AT_ONCE)

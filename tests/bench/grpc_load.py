@@ -35,13 +35,6 @@ class Calls(NamedTuple):
     answers: list[bytes]
 
 
-class Streamed(NamedTuple):
-    """The messages of server streams, in their order, and how long it took from the first request to the last message."""
-
-    seconds: float
-    messages: list[bytes]
-
-
 class GrpcLoad:
     """A connection to ``address`` (HOST:PORT) for calls of ``method`` (``/package.Service/Method``)."""
 
@@ -51,6 +44,7 @@ class GrpcLoad:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = bytearray()
         self._send_window = _SEND_WINDOW_BYTES
+        self._partial: dict[int, bytearray] = {}
         self._consumed = 0
         self._next_stream = 1
         headers = [
@@ -106,23 +100,23 @@ class GrpcLoad:
             raise CallFailed(f"{answers.count(b'')} of {total} calls failed")
         return Calls(seconds, latencies, [answer[5:] for answer in answers])
 
-    def read_streams(self, request: bytes, streams: int, bytes_expected: int) -> Streamed:
-        """Begin ``streams`` equal server streams and read until ``bytes_expected`` came; the streams are then left open, so
-        close the connection. 0: until they have all ended. Raises CallFailed where one ends before.
-        """
-        began = time.perf_counter()
+    def begin_streams(self, request: bytes, streams: int) -> None:
+        """Begin equal server streams; they end with the connection."""
         self._socket.sendall(b"".join(self._request(request) for _ in range(streams)))
-        came: dict[int, bytearray] = {}
-        size = ended_streams = 0
-        while size < bytes_expected or (not bytes_expected and ended_streams < streams):
+
+    def read_messages(self) -> list[tuple[int, bytes]]:
+        """The next whole messages of the streams, at least one: (stream, message). Raises CallFailed where a stream ends."""
+        messages: list[tuple[int, bytes]] = []
+        while not messages:
             for stream, data, ended in self._receive():
-                came.setdefault(stream, bytearray()).extend(data)
-                size += len(data)
-                ended_streams += ended
-            if bytes_expected and ended_streams:
-                raise CallFailed("a stream ended before its messages had come")
-        seconds = time.perf_counter() - began
-        return Streamed(seconds, [message for data in came.values() for message in _messages(data)])
+                if ended:
+                    raise CallFailed("a stream ended")
+                part = self._partial.setdefault(stream, bytearray())
+                part += data
+                while len(part) >= 5 and len(part) >= (end := 5 + int.from_bytes(part[1:5], "big")):
+                    messages.append((stream, bytes(part[5:end])))
+                    del part[:end]
+        return messages
 
     def _request(self, message: bytes) -> bytes:
         """The frames of one call; it is counted against what the server allows to be sent."""
@@ -184,13 +178,3 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 def _literal(name: str, value: str) -> bytes:
     return b"\x40" + bytes((len(name),)) + name.encode() + bytes((len(value),)) + value.encode()
-
-
-def _messages(data: bytearray) -> list[bytes]:
-    messages = []
-    at = 0
-    while at < len(data):
-        length = int.from_bytes(data[at + 1 : at + 5], "big")
-        messages.append(bytes(data[at + 5 : at + 5 + length]))
-        at += 5 + length
-    return messages

@@ -1,11 +1,13 @@
 """(h): whether the services' memory stays what it is while orders come and go."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tests.bench.figures import Figure
 from tests.bench.filled import close_orders
 from tests.bench.ingest import wait_until_applied
-from tests.bench.services import Server, deposit_money, engine_server, history_server, position_of
+from tests.bench.services import deposit_money, engine_server, history_server, position_of
 from tests.bench.sizes import Sizes
 
 _UNIT = "MiB"
@@ -13,24 +15,25 @@ _UNIT = "MiB"
 
 def memory(sizes: Sizes, folder: Path) -> list[Figure]:
     """Memory of both services after few and after many closed orders."""
-    few, many = sizes.closed_orders
+    measured: dict[str, list[float]] = {"engine": [], "history": []}
     with engine_server(folder / "memory-engine") as engine, history_server(folder / "memory-history", engine) as history:
-        servers = {"engine": engine, "history": history}
         deposit_money(engine)
-        close_orders(engine, few)
-        before = _settled(servers)
-        close_orders(engine, many - few)
-        after = _settled(servers)
-    figures = []
-    for name in servers:
-        baseline = Figure("h", f"{name}'s memory after {few:,} closed orders", before[name], _UNIT)
-        what = f"{name}'s memory after {many:,} closed orders"
-        ratio = after[name] / before[name]
-        figures += [baseline, Figure("h", what, after[name], _UNIT, baseline=baseline.what, ratio=ratio)]
-    return figures
+        closed = 0
+        for count in sizes.closed_orders:
+            close_orders(engine, count - closed)
+            closed = count
+            wait_until_applied(history.address, position_of(engine))
+            measured["engine"].append(engine.resident_bytes() / 2**20)
+            measured["history"].append(history.resident_bytes() / 2**20)
+    return [figure for name, values in measured.items() for figure in _figures(name, sizes.closed_orders, values)]
 
 
-def _settled(servers: dict[str, Server]) -> dict[str, float]:
-    """Resident MiB of each once the history has applied all that the engine has."""
-    wait_until_applied(servers["history"].address, position_of(servers["engine"]))
-    return {name: server.resident_bytes() / 2**20 for name, server in servers.items()}
+def _figures(name: str, counts: Sequence[int], values: Sequence[float]) -> Iterator[Figure]:
+    """Each value is compared with the one before it."""
+    before: Figure | None = None
+    for count, value in zip(counts, values, strict=True):
+        figure = Figure("h", f"{name}'s memory after {count:,} closed orders", value, _UNIT)
+        if before is not None:
+            figure = replace(figure, baseline=before.what, ratio=value / before.value)
+        yield figure
+        before = figure

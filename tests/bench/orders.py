@@ -4,7 +4,7 @@ Three patterns: *resting* orders (one update each, so one answer has the size of
 one order is placed and cancelled, two fill each other: three orders that are over), and what the core alone is given.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 from ordertape.v1 import matching_engine_pb2 as engine
@@ -14,33 +14,33 @@ SYMBOL = "BTC-USD"
 USERS = [f"bench-{number:03d}" for number in range(200)]
 MONEY = {"USD": "100000000000", "BTC": "1000000000"}
 """What each of them has: more than they will ever need."""
-CLOSING_ITEMS, CLOSED_ORDERS = 4, 3
-"""So many commands close so many orders."""
+CLOSING_ITEMS, CLOSED_ORDERS, CLOSING_UPDATES = 4, 3, 6
+"""Four commands of ``closing`` close three orders, which have six updates."""
 
 _names = count(1)
 
 
-def resting() -> Iterator[engine.PlaceOrderRequest]:
+def resting(users: Sequence[str] = USERS) -> Iterator[engine.PlaceOrderRequest]:
     """LIMIT orders without end that never meet: bids from 90.00 to 99.99, asks from 110.00 on."""
     for number in _names:
         buys = number % 2 == 0
-        yield _limit(number, buys, _text((9_000 if buys else 11_000) + number * 7 % 1_000), "0.25")
+        yield _limit(users, number, buys, _text((9_000 if buys else 11_000) + number * 7 % 1_000), "0.25")
 
 
-def closing() -> Iterator[engine.SubmitOrdersItem]:
+def closing(users: Sequence[str] = USERS) -> Iterator[engine.SubmitOrdersItem]:
     """Without end: place and cancel; rest and fill."""
     item = engine.SubmitOrdersItem
     for number in _names:
-        bid = _limit(number, True, "95.5", "0.25")
+        bid = _limit(users, number, True, "95.5", "0.25")
         yield item(place=bid)
         yield item(cancel=engine.CancelOrderRequest(user_id=bid.user_id, client_order_id=bid.client_order_id))
-        yield item(place=_limit(next(_names), False, "100.25", "0.5"))
-        yield item(place=_limit(next(_names), True, "100.5", "0.5"))
+        yield item(place=_limit(users, next(_names), False, "100.25", "0.5"))
+        yield item(place=_limit(users, next(_names), True, "100.5", "0.5"))
 
 
-def _limit(number: int, buys: bool, price: str, qty: str) -> engine.PlaceOrderRequest:
+def _limit(users: Sequence[str], number: int, buys: bool, price: str, qty: str) -> engine.PlaceOrderRequest:
     return engine.PlaceOrderRequest(
-        user_id=USERS[number % len(USERS)],
+        user_id=users[number % len(users)],
         client_order_id=f"bench-{number:09d}",
         symbol=SYMBOL,
         side=order_pb2.SIDE_BUY if buys else order_pb2.SIDE_SELL,

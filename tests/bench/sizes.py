@@ -15,7 +15,9 @@ class Sizes:
     ingest_rounds: int
     starts: int
     watch_updates: int
-    closed_orders: tuple[int, int]
+    live_updates: int
+    orders_seen: int
+    closed_orders: tuple[int, ...]
 
 
 FULL = Sizes(
@@ -26,8 +28,10 @@ FULL = Sizes(
     ledger_orders=90_000,
     ingest_rounds=3,
     starts=3,
-    watch_updates=100_000,
-    closed_orders=(50_000, 200_000),
+    watch_updates=60_000,
+    live_updates=60_000,
+    orders_seen=1_000,
+    closed_orders=(50_000, 200_000, 350_000),
 )
 SHORT = Sizes(
     rounds=2,
@@ -38,5 +42,7 @@ SHORT = Sizes(
     ingest_rounds=1,
     starts=1,
     watch_updates=3_000,
-    closed_orders=(1_000, 4_000),
+    live_updates=3_000,
+    orders_seen=50,
+    closed_orders=(1_000, 4_000, 7_000),
 )
