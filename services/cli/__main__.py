@@ -56,15 +56,21 @@ app.command(rich_help_panel=OPERATE, context_settings={"allow_extra_args": True,
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("ordertape"))
+        raise typer.Exit
+
+
 @app.callback()
 def ordertape(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[  # noqa: ARG001 - typer calls back before it looks for a command
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
-    if version:
-        from importlib.metadata import version as version_of
-
-        print(version_of("ordertape"))
-        raise typer.Exit
+    pass
 
 
 def main() -> None:

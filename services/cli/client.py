@@ -25,6 +25,8 @@ RETRY_SECONDS = 2.0
 BACK_OFF_SECONDS_MIN = 0.05
 BACK_OFF_SECONDS_MAX = 1.0
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
+# How a call ends whose service went away. gRPC itself CANCELs what reaches a server in the moment in which it stops.
+AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 # A service that was restarted is found again within a second, not after gRPC's default of up to two minutes.
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", ANSWER_BYTES_MAX),
@@ -50,14 +52,14 @@ class Service:
         self.channel.close()
 
     def call(self, method: "grpc.UnaryUnaryMultiCallable[Request, Response]", request: Request) -> Response:
-        """The answer; an UNAVAILABLE service is asked again, with back-off, for ``retry_seconds``. Raises Failure."""
+        """The answer; a service that is away is asked again, with back-off, for ``retry_seconds``. Raises Failure."""
         with translated(self.address):
             deadline = time.monotonic() + self.retry_seconds
             for pause in back_off():
                 try:
                     return method(request, timeout=self.timeout_seconds)
                 except grpc.RpcError as error:
-                    if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() + pause > deadline:
+                    if error.code() not in AWAY or time.monotonic() + pause > deadline:
                         raise
                 time.sleep(pause)
             raise AssertionError("back_off never ends")

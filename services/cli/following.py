@@ -10,10 +10,10 @@ import grpc
 
 from ordertape.v1 import order_history_pb2 as history_pb2
 from ordertape.v1 import order_pb2
-from services.cli.client import History, back_off, failure_of
+from services.cli.client import AWAY, History, back_off, failure_of
 
 # How a stream ends that is worth resuming: the service went away or drains, or cut us off for being slow.
-_RESUMABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+_RESUMABLE = (*AWAY, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
 @dataclass(frozen=True, slots=True)

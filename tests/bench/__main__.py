@@ -34,8 +34,6 @@ PARTS: dict[str, Part] = {
     "g": recovery,
     "h": memory,
 }
-
-
 WIDTH = 140
 OTHERS_SHARE_MAX = 0.1
 
@@ -73,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/bench", description="Measures ordertape; docs/performance.md says how to read it."
     )
-    parser.add_argument("--short", action="store_true", help="a minute, to see that it runs: no figures to quote")
+    parser.add_argument("--short", action="store_true", help="some seconds, to see that it runs: no figures to quote")
     parser.add_argument("--only", type=_parts, default=list(PARTS), metavar="A,B", help="these parts alone, for example a,b")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the services keep their files meanwhile (a real disk)")

@@ -12,7 +12,7 @@ from ordertape.v1 import order_pb2
 from tests.bench.figures import Figure, Round, compared, figure_of, in_turns
 from tests.bench.grpc_load import GrpcLoad
 from tests.bench.orders import resting
-from tests.bench.services import PLACE_ORDER, SUBMIT_ORDERS, Server, bare_server, deposit_money, engine_server
+from tests.bench.processes import PLACE_ORDER, SUBMIT_ORDERS, Server, bare_server, deposit_money, engine_server
 from tests.bench.sizes import Sizes
 
 CALLERS = 16

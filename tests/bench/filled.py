@@ -8,7 +8,7 @@ from pathlib import Path
 from ordertape.v1 import matching_engine_pb2 as engine
 from tests.bench.grpc_load import GrpcLoad
 from tests.bench.orders import CLOSED_ORDERS, CLOSING_ITEMS, USERS, closing
-from tests.bench.services import SUBMIT_ORDERS, Server, deposit_money, engine_server
+from tests.bench.processes import SUBMIT_ORDERS, Server, deposit_money, engine_server
 
 _ITEMS_PER_CALL = 100
 _CALLS_AT_ONCE = 2

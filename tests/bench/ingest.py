@@ -24,7 +24,7 @@ from services.order_history.stores.sqlite_schema import whole
 from services.order_history.view import Progress
 from tests.bench.figures import Figure, Round, compared, figure_of, in_turns
 from tests.bench.filled import filled_engine
-from tests.bench.services import Server, history_server, position_of
+from tests.bench.processes import Server, history_server, position_of
 from tests.bench.sizes import Sizes
 
 APPLIED_SECONDS_MAX = 600.0
@@ -76,7 +76,6 @@ class _Ledger:
     def __init__(self, folder: Path) -> None:
         reader = SegmentReader.open(folder)
         self.ledger_id, self.last_sequence = reader.ledger_id, reader.durable_sequence
-        self._hash = reader.last_hash
         replayed = frames(self.ledger_id, 1, self.last_sequence, [stored.data for stored in reader.read()])
         self._replayed = [frame.SerializeToString() for frame in replayed]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.bench.figures import Figure
 from tests.bench.filled import close_orders
 from tests.bench.ingest import wait_until_applied
-from tests.bench.services import deposit_money, engine_server, history_server, position_of
+from tests.bench.processes import deposit_money, engine_server, history_server, position_of
 from tests.bench.sizes import Sizes
 
 _UNIT = "MiB"

@@ -1,7 +1,7 @@
 """The requests that the benchmark sends, each under a name of its own, serialized before any clock starts.
 
-Three patterns: *resting* orders (one update each, so one answer has the size of another), *closing* ones (of four commands,
-one order is placed and cancelled, two fill each other: three orders that are over), and what the core alone is given.
+Two patterns: *resting* orders, which have one update each, so that one answer has the size of another; and *closing* ones: of
+four commands, two place and cancel an order, two place orders that fill each other, and all three are over.
 """
 
 from collections.abc import Iterator, Sequence

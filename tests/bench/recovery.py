@@ -9,7 +9,7 @@ from services.matching_engine.bootstrap import INDEX_FILE, LEDGER_FOLDER
 from services.matching_engine.ledger import SegmentReader
 from tests.bench.figures import Figure
 from tests.bench.filled import filled_engine
-from tests.bench.services import engine_server
+from tests.bench.processes import engine_server
 from tests.bench.sizes import Sizes
 
 _UNIT = "s per million commands"

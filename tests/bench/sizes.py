@@ -1,4 +1,4 @@
-"""How much is measured: a minute for a look whether it runs, a few minutes for figures."""
+"""How much is measured: some seconds for a look whether it runs, some minutes for figures."""
 
 from dataclasses import dataclass
 

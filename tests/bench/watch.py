@@ -3,7 +3,7 @@ while they watch; and how long after its PlaceOrder an order is seen.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ordertape.v1 import order_history_pb2 as history
+from ordertape.v1 import order_pb2
 from services.wire.position import decode_position, encode_position
 from tests.bench.figures import Figure, Round, compared, figure_of, in_turns
 from tests.bench.filled import close_orders
 from tests.bench.grpc_load import GrpcLoad
 from tests.bench.ingest import wait_until_applied
 from tests.bench.orders import CLOSED_ORDERS, CLOSING_UPDATES, USERS, resting
-from tests.bench.services import (
+from tests.bench.processes import (
     PLACE_ORDER,
     WATCH_ORDERS,
     Server,
@@ -96,10 +97,18 @@ def _read(server: Server, request: bytes, watchers: int, end: str) -> list[list[
 
 def _count(messages: list[bytes]) -> int:
     """How many updates the messages have. Raises Incomplete where one is missing or comes twice."""
-    updates = [update for message in messages for update in history.WatchOrdersResponse.FromString(message).updates.updates]
+    updates = [update for message in messages for update in _updates(message)]
     if [update.user_update_number for update in updates] != list(range(1, len(updates) + 1)):
         raise Incomplete(f"{len(updates)} updates are not those from the first to the last")
     return len(updates)
+
+
+def _updates(message: bytes) -> Sequence[order_pb2.OrderUpdate]:
+    """The message's updates. Raises Incomplete for a heartbeat, which says that nothing has come for seconds."""
+    updates = history.WatchOrdersResponse.FromString(message).updates.updates
+    if not updates:
+        raise Incomplete("the watch fell silent before all updates had come")
+    return updates
 
 
 def _live(sizes: Sizes, services: _Services, request: bytes) -> Figure:
@@ -113,7 +122,7 @@ def _live(sizes: Sizes, services: _Services, request: bytes) -> Figure:
         delivered = 0
         while delivered < expected:
             for _, message in load.read_messages():
-                delivered += len(history.WatchOrdersResponse.FromString(message).updates.updates)
+                delivered += len(_updates(message))
         done = Round(delivered, time.perf_counter() - began, services.history.cpu_seconds() - used)
         fed.result()
     return figure_of("f", f"WatchOrders, as it happens, to {WATCHERS} (cpu: with the ingest)", _UNIT, [done])
@@ -127,20 +136,21 @@ def _seen(sizes: Sizes, services: _Services) -> list[Figure]:
     with GrpcLoad(services.engine.address, PLACE_ORDER) as engine, GrpcLoad(services.history.address, WATCH_ORDERS) as watcher:
         wait_until_applied(services.history.address, end)
         watcher.begin_streams(_request(end), 1)
-        used, began = services.history.cpu_seconds(), time.perf_counter()
+        began, used = time.perf_counter(), [server.cpu_seconds() for server in services]
         for place in places:
             sent = time.perf_counter()
             answered += engine.call_all([place], 1).latencies
-            while not history.WatchOrdersResponse.FromString(watcher.read_messages()[-1][1]).updates.updates:
-                pass  # a heartbeat
+            for _, message in watcher.read_messages():
+                _updates(message)
             seen.append(time.perf_counter() - sent)
-        seconds, cpu_seconds = time.perf_counter() - began, services.history.cpu_seconds() - used
-    count = len(places)
-    call = figure_of("f", "PlaceOrder, one caller", "orders/s", [Round(count, sum(answered), 0.0, answered)])
-    watched = figure_of(
-        "f", "PlaceOrder until a watcher has it, one caller", "orders/s", [Round(count, seconds, cpu_seconds, seen)]
-    )
-    return [call, watched]
+        seconds = time.perf_counter() - began
+    used = [server.cpu_seconds() - before for server, before in zip(services, used, strict=True)]
+    call = Round(len(places), sum(answered), used[0], answered)
+    until_seen = Round(len(places), seconds, used[1], seen)
+    return [
+        figure_of("f", "PlaceOrder, one caller", "orders/s", [call]),
+        figure_of("f", "PlaceOrder until a watcher has it, one caller", "orders/s", [until_seen]),
+    ]
 
 
 def _request(after: str) -> bytes:

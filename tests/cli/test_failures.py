@@ -90,7 +90,8 @@ def test_a_service_that_is_away_for_a_moment_is_asked_again_with_the_same_key(
     ordertape: Run, fake_engine: FakeEngine, address: str
 ) -> None:
     draining = CallError(grpc.StatusCode.UNAVAILABLE, reasons.ERROR_REASON_DRAINING, "draining")
-    fake_engine.answers = [draining, draining, _answer(order_pb2.ORDER_STATUS_NEW)]
+    stopping = CallError(grpc.StatusCode.CANCELLED, reasons.ERROR_REASON_UNSPECIFIED, "gRPC itself, as the server stops")
+    fake_engine.answers = [draining, stopping, _answer(order_pb2.ORDER_STATUS_NEW)]
     ended, stdout, _ = _place(ordertape, address, "-o", "jsonl")
     assert ended == 0
     assert "ORDER_STATUS_NEW" in stdout

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 from services.cli.__main__ import app
 from tests.cli.conftest import Run
@@ -29,3 +30,8 @@ def test_a_missing_user_is_wrong_usage(ordertape: Run) -> None:
     result = ordertape("orders")
     assert result.exit_code == 2
     assert "--user" in result.stderr
+
+
+def test_the_version_is_said_without_a_command(ordertape: Run) -> None:
+    result = ordertape("--version")
+    assert (result.exit_code, result.stdout.strip()) == (0, version("ordertape"))

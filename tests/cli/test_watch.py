@@ -20,6 +20,7 @@ from services.wire.errors import CallError
 from services.wire.position import encode_position
 from tests.support.served import served
 
+STOPPING = CallError(grpc.StatusCode.CANCELLED, reasons.ERROR_REASON_UNSPECIFIED, "gRPC itself, as the server stops")
 AWAY = CallError(grpc.StatusCode.UNAVAILABLE, reasons.ERROR_REASON_DRAINING, "draining")
 TOO_SLOW = CallError(grpc.StatusCode.RESOURCE_EXHAUSTED, reasons.ERROR_REASON_READER_TOO_SLOW, "too slow")
 TOO_OLD = CallError(grpc.StatusCode.OUT_OF_RANGE, reasons.ERROR_REASON_POSITION_OUT_OF_RANGE, "another ledger")
@@ -77,9 +78,10 @@ def numbers_of(found: list[Followed]) -> list[int]:
 
 
 def test_a_stream_that_breaks_is_resumed_after_its_last_position() -> None:
-    fake = FakeHistory([updates(1, 2, end=20), AWAY], [updates(3, end=30), TOO_SLOW], [updates(4, end=40)])
-    assert numbers_of(heard(fake, 3, after=position(10))) == [1, 2, 3, 4]
-    assert fake.resumed_after == [position(10), position(20), position(30)]
+    ends = [[updates(1, 2, end=20), AWAY], [updates(3, end=30), TOO_SLOW], [updates(4, end=40), STOPPING], [updates(5, end=50)]]
+    fake = FakeHistory(*ends)
+    assert numbers_of(heard(fake, 4, after=position(10))) == [1, 2, 3, 4, 5]
+    assert fake.resumed_after == [position(10), position(20), position(30), position(40)]
 
 
 def test_a_batch_that_was_cut_in_the_middle_is_not_heard_twice() -> None:

@@ -3,7 +3,7 @@ making, which does no more than the contract asks of any client, and the one of 
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Self
 
@@ -18,8 +18,10 @@ from services.cli.following import follow
 from tests.support.eventually import eventually
 from tests.support.exchange_process import Background
 
-RESUMABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
-_QUICK_RECONNECT = (
+# gRPC itself CANCELs what reaches a server in the moment in which it stops.
+AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+RESUMABLE = (*AWAY, grpc.StatusCode.RESOURCE_EXHAUSTED)
+QUICK_RECONNECT = (
     ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 300), ("grpc.use_local_subchannel_pool", 1),
 )  # fmt: skip
@@ -27,14 +29,17 @@ _PAUSE_SECONDS = 0.05
 
 
 class ExactWatch(Background):
-    """Keeps a user's ``updates`` from entering the context until it is left. ``cuts``: how its streams ended."""
+    """Keeps a user's ``updates`` from entering the context until it is left: those after a position, or (None) a ``snapshot`` and
+    those after it. ``began`` is the position that they follow; ``cuts`` how its streams ended.
+    """
 
     def __init__(self, address: str, user_id: str, after: str | None) -> None:
         super().__init__(f"{type(self).__name__} of {user_id}")
         self.user_id = user_id
         self.updates: list[order_pb2.OrderUpdate] = []
         self.snapshot: list[order_pb2.OrderUpdate] = []
-        self.position = after
+        self.has_snapshot = after is None
+        self.began = self.position = after
         self.cuts: list[grpc.StatusCode] = []
         self._address = address
         self._leaving = threading.Event()
@@ -52,16 +57,15 @@ class ExactWatch(Background):
         self._leaving.set()
         self._end_stream()
 
-    def wait_until_has(self, count: int, timeout_seconds: float = 60.0) -> None:
-        """Return when it has so many updates. Raises what ended it."""
+    def wait_until(self, has: Callable[[], bool], timeout_seconds: float = 60.0) -> None:
+        """Return when ``has`` is true of it. Raises what ended it."""
 
-        def has() -> bool:
+        def look() -> bool:
             if self.failure is not None:
                 raise RuntimeError(f"{self.name} ended") from self.failure
-            assert len(self.updates) >= count, f"{self.name} has {len(self.updates)} of {count} updates"
-            return True
+            return has()
 
-        eventually(has, timeout_seconds)
+        eventually(look, timeout_seconds)
 
     def _end_stream(self) -> None:
         raise NotImplementedError
@@ -72,7 +76,7 @@ class RawWatch(ExactWatch):
 
     def __init__(self, address: str, user_id: str, after: str | None) -> None:
         super().__init__(address, user_id, after)
-        self._channel = grpc.insecure_channel(address, options=_QUICK_RECONNECT)
+        self._channel = grpc.insecure_channel(address, options=QUICK_RECONNECT)
         self._stub = history_grpc.OrderHistoryStub(self._channel)
 
     def work(self) -> None:
@@ -86,6 +90,7 @@ class RawWatch(ExactWatch):
                     opened += response.snapshot.orders
                     if response.position:
                         self.position = response.position
+                        self.began = self.began or response.position
                         self.updates += heard
                         self.snapshot += opened
                         heard, opened = [], []
@@ -117,6 +122,7 @@ class CommandWatch(ExactWatch):
                 else:
                     self.updates += news.orders
                 self.position = news.position
+                self.began = self.began or news.position
         except (Failure, ValueError):
             # A closed channel raises ValueError.
             if not self._leaving.is_set():
@@ -127,8 +133,8 @@ class CommandWatch(ExactWatch):
 
 
 @contextmanager
-def watching(address: str, users: Sequence[str], after: str) -> Iterator[list[ExactWatch]]:
-    """Both kinds of client for each user, from the position on."""
+def watching(address: str, users: Sequence[str], after: str | None) -> Iterator[list[ExactWatch]]:
+    """Both kinds of client for each user, from the position on, or from a snapshot on."""
     with ExitStack() as running:
         kinds = (RawWatch, CommandWatch)
         yield [running.enter_context(kind(address, user_id, after)) for user_id in users for kind in kinds]

@@ -158,16 +158,16 @@ class Exchange:
         self.feed_address = f"tcp://127.0.0.1:{feed_port}"
         self.history_calls, self.history_hears = self.engine_address, self.feed_address
         self.ledger_id = ""
-        config = _config(folder / "engine.toml", engine_settings or {}, INSTRUMENTS.read_text())
-        self.engine = Service(
-            "engine",
-            "services.matching_engine",
-            ["--data-dir", str(self.engine_folder), "--config", str(config), "--listen", self.engine_address,
-             "--feed", f"history={self.feed_address}"],
-            folder,
-        )  # fmt: skip
+        self._engine_config = _config(folder / "engine.toml", engine_settings or {}, INSTRUMENTS.read_text())
+        self.engine = self.engine_again("engine")
         self._history_config = _config(folder / "history.toml", {"watch_heartbeat_seconds": 0.5, **(history_settings or {})})
         self.history = self.history_into("history", self.history_folder)
+
+    def engine_again(self, name: str) -> Service:
+        """An engine on this exchange's ledger and addresses; not started."""
+        where = ["--data-dir", str(self.engine_folder), "--config", str(self._engine_config), "--listen", self.engine_address]
+        arguments = [*where, "--feed", f"history={self.feed_address}"]
+        return Service(name, "services.matching_engine", arguments, self.folder)
 
     def history_into(self, name: str, folder: Path, address: str | None = None) -> "HistoryService":
         """A history service of this exchange with its store in ``folder``; not started."""

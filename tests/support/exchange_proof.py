@@ -198,13 +198,18 @@ def prove_repeats_change_nothing(exchange: Exchange, sent: Sequence[Sent]) -> No
 
 
 def prove_watches(ledger: WrittenLedger, watches: Iterable[ExactWatch]) -> None:
-    """Each watch that began at the ledger's beginning has every update of its user exactly once, in order, unchanged."""
+    """Each watch has what was open when it began, and every update of its user after that exactly once, in order, unchanged."""
     for watch in watches:
-        expected = ledger.updates_of(watch.user_id)
-        watch.wait_until_has(len(expected))
+        watch.wait_until(lambda watch=watch: watch.began is not None)
+        began = decode_position(str(watch.began)).sequence
+        before = [update for update in ledger.updates_of(watch.user_id) if update.sequence <= began]
+        after = [update for update in ledger.updates_of(watch.user_id) if update.sequence > began]
+        watch.wait_until(lambda watch=watch, after=after: len(watch.updates) >= len(after))
         numbers = [update.user_update_number for update in watch.updates]
-        assert numbers == list(range(1, len(expected) + 1)), f"{watch.name}: not each update once"
-        assert watch.updates == expected, f"{watch.name}: not what the ledger says"
+        assert numbers == list(range(len(before) + 1, len(before) + len(after) + 1)), f"{watch.name}: not each update once"
+        assert watch.updates == after, f"{watch.name}: not what the ledger says"
+        if watch.has_snapshot:
+            assert watch.snapshot == open_orders(before), f"{watch.name}: not the orders that were open"
 
 
 def assert_equal_lines(actual: list[str], expected: list[str]) -> None:

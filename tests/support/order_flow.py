@@ -27,7 +27,8 @@ Item: TypeAlias = engine_pb2.SubmitOrdersItem
 _BUY, _SELL = order_pb2.SIDE_BUY, order_pb2.SIDE_SELL
 _LIMIT, _MARKET = order_pb2.ORDER_TYPE_LIMIT, order_pb2.ORDER_TYPE_MARKET
 _GTC, _IOC, _FOK = order_pb2.TIME_IN_FORCE_GTC, order_pb2.TIME_IN_FORCE_IOC, order_pb2.TIME_IN_FORCE_FOK
-_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+# The ways in which an answer goes missing; gRPC itself CANCELs what reaches a server in the moment in which it stops.
+_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
 _UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
 
 
@@ -249,6 +250,11 @@ class Load:
     def sent(self) -> list[Sent]:
         """Every message that has its answer."""
         return [sent for lane in self._lanes for sent in lane.sent]
+
+    def some(self, chance: random.Random) -> Sent | None:
+        """One of the newest answered messages of any lane, None where there is none yet."""
+        sent = chance.choice(self._lanes).sent
+        return chance.choice(sent[-20:]) if sent else None
 
     @property
     def repeats(self) -> int:

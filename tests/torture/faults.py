@@ -1,10 +1,12 @@
 """What can happen to an exchange while orders come. After each fault both services run again."""
 
 import random
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from services.matching_engine.ledger.disk_format import RECORD_MAGIC
 from tests.support.bad_wire import Cable, Thief
 from tests.support.exchange_process import Exchange, Service
 from tests.support.kills import kill_both, kill_engine, kill_history
@@ -131,6 +133,77 @@ def frames_stolen(rig: Rig, chance: random.Random) -> None:
         time.sleep(chance.uniform(0.2, 3))
 
 
+def second_engine_refused(rig: Rig, _chance: random.Random) -> None:
+    """Whoever starts an engine on a ledger that has one is told so, and the first does not notice."""
+    second = rig.exchange.engine_again("second engine")
+    second.launch()
+    assert second.wait_for_end() == 65
+    assert second.logged("a ledger has one engine at a time")
+
+
+def engine_index_lost(rig: Rig, chance: random.Random) -> None:
+    """engine.db can be thrown away, or be what a broken disk made of it: the engine makes it anew from the ledger."""
+    rig.exchange.engine.kill()
+    found = sorted(rig.exchange.engine_folder.glob("engine.db*"))
+    for file in found:
+        file.unlink()
+    if chance.random() < 0.5:
+        found[0].write_bytes(chance.randbytes(8192))
+    rig.exchange.engine.start()
+
+
+def engine_index_put_back(rig: Rig, chance: random.Random) -> None:
+    """engine.db of some time ago."""
+    exchange, copy = rig.exchange, rig.exchange.folder / "old index"
+    exchange.engine.kill()
+    copy.mkdir()
+    for file in exchange.engine_folder.glob("engine.db*"):
+        shutil.copy(file, copy)
+    exchange.engine.start()
+    time.sleep(chance.uniform(0.2, 2))
+    exchange.engine.kill()
+    for file in exchange.engine_folder.glob("engine.db*"):
+        file.unlink()
+    for file in copy.iterdir():
+        shutil.move(file, exchange.engine_folder)
+    copy.rmdir()
+    exchange.engine.start()
+
+
+def torn_tail(rig: Rig, chance: random.Random) -> None:
+    """The engine died in the middle of a write: a part of a record, or anything, stands after the last whole one."""
+    rig.exchange.engine.kill()
+    segment = max((rig.exchange.engine_folder / "ledger").glob("*.segment"))
+    data = segment.read_bytes()
+    begin = data.rfind(RECORD_MAGIC)
+    part = data[begin : begin + chance.randint(1, len(data) - begin - 1)] if begin > 0 else b""
+    with segment.open("ab") as file:
+        file.write(chance.choice((part, chance.randbytes(chance.randint(1, 300)), bytes(chance.randint(1, 5_000)))))
+    rig.exchange.engine.start()
+
+
+def history_begun_anew(rig: Rig, chance: random.Random) -> None:
+    """Its files are gone: it folds the whole ledger again, and is killed or loses its engine on the way, now and then."""
+    rig.exchange.history.kill()
+    shutil.rmtree(rig.exchange.history_folder)
+    rig.exchange.history.start()
+    time.sleep(chance.uniform(0, 0.5))
+    chance.choice((lambda _exchange: None, kill_engine, kill_history))(rig.exchange)
+
+
+def history_put_back(rig: Rig, chance: random.Random) -> None:
+    """Its files are those of some time ago."""
+    exchange, copy = rig.exchange, rig.exchange.folder / "old history"
+    exchange.history.kill()
+    shutil.copytree(exchange.history_folder, copy)
+    exchange.history.start()
+    time.sleep(chance.uniform(0.2, 2))
+    exchange.history.kill()
+    shutil.rmtree(exchange.history_folder)
+    shutil.move(copy, exchange.history_folder)
+    exchange.history.start()
+
+
 def connections_reset(rig: Rig, chance: random.Random) -> None:
     """One or both, several times."""
     for _ in range(chance.randint(1, 4)):
@@ -163,6 +236,7 @@ FAULTS: list[Fault] = [
     engine_killed, history_killed, both_killed, engine_away, history_away, engine_killed_while_it_starts,
     history_killed_while_it_starts, engine_restarted_with_its_history_down, history_restarted_with_its_engine_down,
     engine_terminated, history_terminated, both_terminated, engine_frozen, history_frozen, frozen_history_killed, frames_stolen,
+    second_engine_refused, engine_index_lost, engine_index_put_back, torn_tail, history_begun_anew, history_put_back,
 ]  # fmt: skip
 CABLE_FAULTS: list[Fault] = [connections_reset, partition, killed_behind_a_partition]
 

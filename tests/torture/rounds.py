@@ -4,7 +4,7 @@ must be, and returns what it did.
 
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from services.wire.position import encode_position
 from tests.support.bad_wire import Cable, LossyFeed
 from tests.support.demo_run import DEMO_USERS, DemoProcess
 from tests.support.eventually import eventually
+from tests.support.exact_reader import ExactReader
 from tests.support.exact_watch import ExactWatch, watching
 from tests.support.exchange_process import Exchange
 from tests.support.exchange_proof import WrittenLedger, assert_equal_lines, prove, prove_running, prove_stopped
@@ -44,11 +45,7 @@ def one_client(folder: Path, chance: random.Random, _minutes: float | None) -> D
     undisturbed = _undisturbed(folder / "undisturbed", flow)
     with _rig(folder / "disturbed", chance) as rig, _watched(rig, USERS) as watches:
         with _load(rig, chance, [flow]) as load:
-            for share in _moments(chance):
-                load.wait_for(share)
-                rig.suffer(chance)
-            load.finish()
-            ledger = prove(rig.exchange, load, watches)
+            ledger = _suffer(rig, chance, load, watches, USERS)
         assert_equal_lines(dump_of_any_run(rig.exchange.history_folder), undisturbed)
         return _did(rig, ledger, load, watches)
 
@@ -61,11 +58,7 @@ def many_clients(folder: Path, chance: random.Random, _minutes: float | None) ->
     ]
     with _rig(folder, chance) as rig, _watched(rig, ("u0", "v1")) as watches:
         with _load(rig, chance, flows) as load:
-            for share in _moments(chance):
-                load.wait_for(share)
-                rig.suffer(chance)
-            load.finish()
-            ledger = prove(rig.exchange, load, watches)
+            ledger = _suffer(rig, chance, load, watches, ("v0", "u1"))
         return _did(rig, ledger, load, watches)
 
 
@@ -197,6 +190,20 @@ def _load(rig: Rig, chance: random.Random, flows: list[list[Step]]) -> Load:
         patience_seconds=CLIENT_PATIENCE_SECONDS,
         pause_seconds=seconds / max(len(flow) for flow in flows),
     )
+
+
+def _suffer(rig: Rig, chance: random.Random, load: Load, watches: list[ExactWatch], late_users: Sequence[str]) -> WrittenLedger:
+    """Faults until the load is done, with a reader beside it and watches that begin on the way; then everything is proven."""
+    address = rig.exchange.history_address
+    with ExitStack() as late, ExactReader(address, load, chance.randrange(10**9)) as reader:
+        for share in _moments(chance):
+            load.wait_for(share, CLIENT_PATIENCE_SECONDS)
+            watches = [*watches, *late.enter_context(watching(address, [chance.choice(late_users)], after=None))]
+            rig.suffer(chance)
+        load.finish()
+        ledger = prove(rig.exchange, load, watches)
+        rig.done.append(f"{reader.reads} reads")
+    return ledger
 
 
 def _moments(chance: random.Random) -> list[float]:

@@ -14,15 +14,15 @@ import grpc
 
 from ordertape.v1 import matching_engine_pb2 as engine_pb2
 from ordertape.v1 import order_pb2
-from services.cli.client import Engine, back_off, failure_of
+from services.cli.client import AWAY, Engine, back_off, failure_of
 from services.cli.demo.checks import Check
 from services.cli.demo.flow import Cancel, Place
 from services.cli.failures import GRPC_BASE, Failure
 
 BIDS, ASKS = "bids", "asks"
 ITEMS_PER_MESSAGE_MAX = 500
-# The two ways in which an answer goes missing; anything else is an answer.
-_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+# The ways in which an answer goes missing; anything else is an answer.
+_LOST = (*AWAY, grpc.StatusCode.DEADLINE_EXCEEDED)
 _UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
 
 
