@@ -66,7 +66,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def ordertape(
-    version: Annotated[  # noqa: ARG001 - typer calls back before it looks for a command
+    version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:

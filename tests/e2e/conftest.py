@@ -12,7 +12,7 @@ from tests.support.exchange_proof import prove
 from tests.support.history_dump import dump_of_any_run
 from tests.support.order_flow import USERS, Load, Step, flow_of
 
-MESSAGES = 200
+MESSAGES = 160
 
 
 @pytest.fixture(scope="session")

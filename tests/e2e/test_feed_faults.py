@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ordertape.v1 import order_history_pb2 as history_pb2
-from tests.support.bad_wire import Cable, LossyFeed, Thief
+from tests.support.bad_wire import Cable, LossyFeed, Thief, talk_to_a_feed, visit
 from tests.support.eventually import eventually
 from tests.support.exact_watch import ExactWatch
 from tests.support.exchange_process import Exchange
@@ -84,6 +84,19 @@ def test_two_histories_on_one_feed_both_end_as_the_fold_of_the_ledger(exchange: 
         prove_fold(ledger, other_folder)
     finally:
         other.stop_now()
+
+
+def test_strangers_at_the_ports_are_no_harm(exchange: Exchange, flow: list[Step]) -> None:
+    """libzmq with its own heartbeats would end the engine some seconds after the last of these left."""
+    talk_to_a_feed(exchange.feed_address)
+    left = time.monotonic()
+    with Load(exchange.engine_address, flow, pause_seconds=5 / len(flow)) as load:
+        for address in (exchange.feed_address, exchange.engine_address, exchange.history_address):
+            for words in (b"", b"GET / HTTP/1.1\r\n\r\n" * 10, random.Random(7).randbytes(5_000)):
+                visit(address, words)
+        load.finish()
+        prove(exchange, load)
+    assert time.monotonic() - left > 4
 
 
 def test_connections_that_are_reset_again_and_again_lose_nothing(

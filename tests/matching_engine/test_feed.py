@@ -1,5 +1,6 @@
 """The feed and the ledger's replay: the ledger's own bytes, in order, and never a reason for the engine to wait."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -110,6 +111,18 @@ def test_two_receivers_on_one_feed_are_alarmed_and_share_the_frames_while_the_en
         assert second.batches
     with capture_logs() as logs, FeedReceiver(engine.feed_addresses["history"]):
         eventually(lambda: [entry for entry in logs if "more than one receiver" in entry["event"]])
+
+
+def test_what_connects_and_is_no_receiver_is_not_counted_as_one(engine: Engine, receiver: FeedReceiver) -> None:
+    host, _, port = engine.feed_addresses["history"].removeprefix("tcp://").rpartition(":")
+    receiver.receive_until(lambda: receiver.heartbeats)
+    with capture_logs() as logs:
+        for words in (b"", b"GET / HTTP/1.1\r\n\r\n" * 10):
+            with socket.create_connection((host, int(port))) as stranger:
+                stranger.sendall(words)
+        with FeedReceiver(engine.feed_addresses["history"]):
+            eventually(lambda: [entry for entry in logs if "more than one receiver" in entry["event"]])
+    assert [entry["receivers"] for entry in logs] == [2]
 
 
 def test_a_receiver_in_the_place_of_one_that_left_is_no_reason_for_an_alarm(engine: Engine, client: EngineClient) -> None:

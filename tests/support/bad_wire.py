@@ -199,3 +199,26 @@ class Thief:
                 if pull.poll(20):
                     pull.recv()
                     self.stolen += 1
+
+
+def visit(address: str, words: bytes) -> None:
+    """Connect to a port like a scan or a health check, say something and leave."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    with suppress(ConnectionError), socket.create_connection((host, int(port)), timeout=5) as stranger:
+        stranger.sendall(words)
+        time.sleep(0.05)
+
+
+def talk_to_a_feed(feed: str) -> None:
+    """Connect to a feed as ZMQ's protocol has it, then send to it where one only listens, more than it takes, and leave."""
+    host, _, port = feed.removeprefix("tcp://").rpartition(":")
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16 + 1 + 31)
+    ready = b"\x05READY\x0bSocket-Type\x00\x00\x00\x04PULL"
+    with socket.create_connection((host, int(port)), timeout=5) as stranger:
+        stranger.sendall(greeting)
+        stranger.recv(4096)
+        stranger.sendall(b"\x04" + bytes([len(ready)]) + ready)
+        time.sleep(0.2)
+        with suppress(OSError):
+            stranger.sendall(b"\x00\x01x" * 50_000)
+        time.sleep(0.5)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from services.matching_engine.ledger.disk_format import RECORD_MAGIC
-from tests.support.bad_wire import Cable, Thief
+from tests.support.bad_wire import Cable, Thief, talk_to_a_feed, visit
 from tests.support.exchange_process import Exchange, Service
 from tests.support.kills import kill_both, kill_engine, kill_history
 
@@ -141,6 +141,23 @@ def second_engine_refused(rig: Rig, _chance: random.Random) -> None:
     assert second.logged("a ledger has one engine at a time")
 
 
+def second_history_refused(rig: Rig, _chance: random.Random) -> None:
+    """Nor is there a second history on one folder."""
+    second = rig.exchange.history_into("second history", rig.exchange.history_folder, address="127.0.0.1:0")
+    second.launch()
+    assert second.wait_for_end() not in (0, None)
+    assert second.logged("is in use by another history service")
+
+
+def strangers(rig: Rig, chance: random.Random) -> None:
+    """Scans and health checks at all ports, and one who speaks ZMQ and sends where it should listen."""
+    exchange = rig.exchange
+    for address in (exchange.feed_address, exchange.engine_address, exchange.history_address):
+        for words in (b"", b"GET / HTTP/1.1\r\n\r\n", chance.randbytes(3_000)):
+            visit(address, words)
+    talk_to_a_feed(exchange.feed_address)
+
+
 def engine_index_lost(rig: Rig, chance: random.Random) -> None:
     """engine.db can be thrown away, or be what a broken disk made of it: the engine makes it anew from the ledger."""
     rig.exchange.engine.kill()
@@ -236,7 +253,8 @@ FAULTS: list[Fault] = [
     engine_killed, history_killed, both_killed, engine_away, history_away, engine_killed_while_it_starts,
     history_killed_while_it_starts, engine_restarted_with_its_history_down, history_restarted_with_its_engine_down,
     engine_terminated, history_terminated, both_terminated, engine_frozen, history_frozen, frozen_history_killed, frames_stolen,
-    second_engine_refused, engine_index_lost, engine_index_put_back, torn_tail, history_begun_anew, history_put_back,
+    second_engine_refused, second_history_refused, strangers,
+    engine_index_lost, engine_index_put_back, torn_tail, history_begun_anew, history_put_back,
 ]  # fmt: skip
 CABLE_FAULTS: list[Fault] = [connections_reset, partition, killed_behind_a_partition]
 

@@ -56,6 +56,7 @@ def many_clients(folder: Path, chance: random.Random, _minutes: float | None) ->
     flows = [
         flow_of(chance.randrange(10**9), chance.randint(60, 200), users=(f"u{n}", f"v{n}"), items_max=30) for n in range(clients)
     ]
+    flows.append(flows[0])  # an impatient client sends all that it sends twice, at the same time
     with _rig(folder, chance) as rig, _watched(rig, ("u0", "v1")) as watches:
         with _load(rig, chance, flows) as load:
             ledger = _suffer(rig, chance, load, watches, ("v0", "u1"))
@@ -66,10 +67,15 @@ def demo(folder: Path, chance: random.Random, minutes: float | None) -> Did:
     """`ordertape demo` as a process goes on over all faults; its proof is complete, the tables those of an undisturbed run."""
     undisturbed = _undisturbed_demo(minutes)
     with _rig(folder, chance) as rig, _watched(rig, DEMO_USERS) as watches:
+        moments = _moments(chance)
+        if chance.random() < 0.3:
+            # The demo itself is killed at some moment; the next one sends the same orders again.
+            with DemoProcess(rig.exchange, minutes) as killed:
+                _wait_for(rig.exchange, killed, int(moments.pop(0) * undisturbed.sequence))
+            rig.done.append("demo_killed")
         with DemoProcess(rig.exchange, minutes) as running:
-            for share in _moments(chance):
-                wanted = int(share * undisturbed.sequence)
-                eventually(lambda wanted=wanted: rig.exchange.durable_sequence() >= wanted or not running.is_running, 300)
+            for share in moments:
+                _wait_for(rig.exchange, running, int(share * undisturbed.sequence))
                 rig.suffer(chance)
             report = running.prove()
         ledger = prove_running(rig.exchange, watches)
@@ -202,7 +208,7 @@ def _suffer(rig: Rig, chance: random.Random, load: Load, watches: list[ExactWatc
             rig.suffer(chance)
         load.finish()
         ledger = prove(rig.exchange, load, watches)
-        rig.done.append(f"{reader.reads} reads")
+        rig.done.append(f"{reader.reads} reads, {reader.lists} lists")
     return ledger
 
 
@@ -226,6 +232,10 @@ def _undisturbed_demo(minutes: float | None) -> _DemoEnd:
         sequence = exchange.wait_until_equal()
         exchange.terminate()
         return _DemoEnd(sequence, dump_of_any_run(exchange.history_folder))
+
+
+def _wait_for(exchange: Exchange, running: DemoProcess, sequence: int) -> None:
+    eventually(lambda: exchange.durable_sequence() >= sequence or not running.is_running, 300)
 
 
 def _did(rig: Rig, ledger: WrittenLedger, load: Load, watches: list[ExactWatch]) -> Did:
