@@ -4,6 +4,7 @@ For every asset, at every moment: sum of available and held + fees = deposits - 
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import NamedTuple
 
 
@@ -35,6 +36,10 @@ class Accounts:
         """All that the user has or had, by asset."""
         return dict(sorted(self._balances.get(user_id, {}).items()))
 
+    def users(self) -> Iterator[str]:
+        """Everybody who has or had something."""
+        return iter(self._balances)
+
     def set(self, user_id: str, asset: str, available: int, held: int) -> None:
         """Put a balance to what an event says that it is now."""
         assets = self._balances.get(user_id)
@@ -55,7 +60,11 @@ class Accounts:
         """All of it as plain values, sorted: equal exactly where two accounts are equal."""
         return {
             "balances": {user: dict(sorted(assets.items())) for user, assets in sorted(self._balances.items())},
-            "deposited": dict(sorted(self.deposited.items())),
-            "withdrawn": dict(sorted(self.withdrawn.items())),
-            "fees": dict(sorted(self.fees.items())),
+            "deposited": _sums(self.deposited),
+            "withdrawn": _sums(self.withdrawn),
+            "fees": _sums(self.fees),
         }
+
+
+def _sums(totals: dict[str, int]) -> dict[str, int]:
+    return {asset: units for asset, units in sorted(totals.items()) if units}

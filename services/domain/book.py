@@ -6,7 +6,7 @@ OrderedDict, which removes from the front and the middle in constant time.
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from services.domain.kinds import Side
@@ -14,7 +14,7 @@ from services.domain.order import OrderUpdate
 
 
 class LevelView(NamedTuple):
-    """All that rests at one price, in the instrument's units."""
+    """What is shown at one price, in the instrument's units."""
 
     price: int
     qty: int
@@ -53,36 +53,47 @@ class BookSide:
             views.append(LevelView(key * self._sign, level.qty, len(level.orders)))
         return views
 
-    def orders(self) -> Iterator[OrderUpdate]:
-        """All orders in the order in which they trade: best price first, then oldest place first."""
+    def queues(self) -> Iterator[tuple[int, Iterable[OrderUpdate]]]:
+        """Each price, best first, with its orders, the one that trades first at the front."""
         for key in reversed(self._keys):
-            yield from self._levels[key].orders.values()
+            yield key * self._sign, self._levels[key].orders.values()
+
+    def orders(self) -> Iterator[OrderUpdate]:
+        """All orders in the order in which they trade."""
+        for _, orders in self.queues():
+            yield from orders
 
     def put(self, order: OrderUpdate) -> None:
-        """Add an order at the back of its price, or put down what is left of one that is there, which keeps its place."""
-        price, leaves = order.terms.price, order.leaves
-        assert price is not None
-        assert leaves is not None
-        key = price * self._sign
+        """Add an order at the back of its price, or put down how one stands now that is there; it keeps its place unless it took
+        a new one.
+        """
+        key = self._key(order)
         level = self._levels.get(key)
         if level is None:
             level = self._levels[key] = _Level()
             insort(self._keys, key)
-        before = level.orders.get(order.terms.order_id)
-        level.qty += leaves - ((before.leaves or 0) if before is not None else 0)
-        level.orders[order.terms.order_id] = order
+        order_id = order.terms.order_id
+        before = level.orders.get(order_id)
+        level.qty += order.visible
+        if before is not None:
+            level.qty -= before.visible
+            if before.queue_sequence != order.queue_sequence:
+                del level.orders[order_id]
+        level.orders[order_id] = order
 
     def remove(self, order: OrderUpdate) -> None:
         """Take an order off the book; ``order`` is the update with which it last stood there."""
-        price = order.terms.price
-        assert price is not None
-        key = price * self._sign
+        key = self._key(order)
         level = self._levels[key]
-        gone = level.orders.pop(order.terms.order_id)
-        level.qty -= gone.leaves or 0
+        level.qty -= level.orders.pop(order.terms.order_id).visible
         if not level.orders:
             del self._levels[key]
             del self._keys[bisect_left(self._keys, key)]
+
+    def _key(self, order: OrderUpdate) -> int:
+        price = order.terms.price
+        assert price is not None
+        return price * self._sign
 
 
 class Book:

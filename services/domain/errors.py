@@ -5,10 +5,12 @@ DomainError
 │   ├── UnknownSymbol
 │   ├── UnknownAsset
 │   ├── OrderNotOpen          no open order of that user has this name: never there, or closed
+│   ├── VersionMismatch       the order is not as the caller thinks it is
+│   ├── ReplaceRefused        the new terms are not possible, or change nothing
 │   ├── InsufficientFunds     (of a withdrawal; an order that is not covered is REJECTED, which is no error)
 │   ├── AmountOffStep
-│   └── TotalTooLarge
-├── BadInstrument             an instrument's rules contradict themselves or each other
+│   ├── TotalTooLarge
+│   └── BadInstrument         an instrument's rules contradict themselves, each other, or what never changes
 └── ImpossibleTransition      a defect or a damaged ledger: must stop the service
 """
 
@@ -33,6 +35,14 @@ class OrderNotOpen(Refused):
     """The user has no open order of this name."""
 
 
+class VersionMismatch(Refused):
+    """The order's version is not the expected one."""
+
+
+class ReplaceRefused(Refused):
+    """The new terms of an order are not possible, or change nothing."""
+
+
 class InsufficientFunds(Refused):
     """A withdrawal is more than what is available."""
 
@@ -45,7 +55,7 @@ class TotalTooLarge(Refused):
     """A deposit would bring an asset's total to 10^18 or more."""
 
 
-class BadInstrument(DomainError):
+class BadInstrument(Refused):
     """An instrument's rules contradict themselves, or those of another instrument."""
 
 

@@ -5,7 +5,7 @@ applying an event is putting things down, never calculating. The contract's Ledg
 from typing import NamedTuple
 
 from services.domain.instrument import Instrument
-from services.domain.kinds import Side
+from services.domain.kinds import Side, TradingStatus, UserStatus
 from services.domain.order import OrderUpdate
 
 
@@ -70,10 +70,40 @@ class InstrumentChanged(NamedTuple):
     instrument: Instrument
 
 
+class TradingStatusChanged(NamedTuple):
+    """An instrument was halted or resumed."""
+
+    symbol: str
+    status: TradingStatus
+    reason_text: str
+
+
+class UserStatusChanged(NamedTuple):
+    """A user was suspended or readmitted."""
+
+    user_id: str
+    status: UserStatus
+    reason_text: str
+
+
+class MassCancelDone(NamedTuple):
+    """A mass cancel came to its end after so many orders."""
+
+    user_id: str
+    request_id: str | None
+    cancelled_count: int
+
+
 class ExchangeRules(NamedTuple):
-    """Rules of the whole exchange. trades_per_order_max: how many trades one order makes at most at once, at least 1."""
+    """Rules of the whole exchange.
+
+    trades_per_order_max: how many trades one order makes at most at once, at least 1. open_orders_per_user_max: 0 for no limit.
+    session_end_seconds: when DAY orders expire, in seconds after midnight UTC.
+    """
 
     trades_per_order_max: int
+    open_orders_per_user_max: int = 0
+    session_end_seconds: int = 0
 
 
 class EngineStarted(NamedTuple):
@@ -86,4 +116,16 @@ class EngineStarted(NamedTuple):
     rules: ExchangeRules
 
 
-Event = Deposited | Withdrawn | Locked | Unlocked | Matched | OrderUpdate | InstrumentChanged | EngineStarted
+Event = (
+    Deposited
+    | Withdrawn
+    | Locked
+    | Unlocked
+    | Matched
+    | OrderUpdate
+    | InstrumentChanged
+    | TradingStatusChanged
+    | UserStatusChanged
+    | MassCancelDone
+    | EngineStarted
+)

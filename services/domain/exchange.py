@@ -7,24 +7,33 @@ alike. Time comes in as an argument.
 from collections.abc import Callable
 from typing import Final
 
-from services.domain.commands import ApplyConfig, Cancel, Command, Deposit, Place, StartEngine, Withdraw
-from services.domain.draft import Draft, held_asset, open_leaves_cost
-from services.domain.errors import (
-    AmountOffStep,
-    BadInstrument,
-    InsufficientFunds,
-    OrderNotOpen,
-    TotalTooLarge,
-    UnknownAsset,
-    UnknownSymbol,
+from services.domain.commands import (
+    ApplyConfig,
+    Cancel,
+    CancelOrders,
+    Command,
+    Deposit,
+    ExpireDue,
+    ForceCancel,
+    Place,
+    Replace,
+    SessionLost,
+    SetTradingStatus,
+    SetUserStatus,
+    StartEngine,
+    TriggerStop,
+    Withdraw,
 )
-from services.domain.events import EngineStarted, Event, InstrumentChanged
+from services.domain.draft import Draft
+from services.domain.ending import cancel, cancel_orders, expire_due, force_cancel, session_lost, set_user_status
+from services.domain.errors import AmountOffStep, BadInstrument, InsufficientFunds, TotalTooLarge, UnknownAsset, UnknownSymbol
+from services.domain.events import EngineStarted, Event, InstrumentChanged, TradingStatusChanged
 from services.domain.instrument import Instrument, make_instrument
-from services.domain.kinds import CancelReason
 from services.domain.money import WHOLE_LIMIT, to_text, to_units
-from services.domain.order import OrderUpdate
 from services.domain.placing import place
+from services.domain.replacing import replace
 from services.domain.state import ExchangeState
+from services.domain.stops import trigger
 
 # Version of the rules by which commands turn into events. It rises whenever an old ledger's commands would come out otherwise.
 RULES_VERSION: Final = 1
@@ -46,25 +55,6 @@ def find_instrument(state: ExchangeState, symbol: str) -> Instrument:
     if instrument is None:
         raise UnknownSymbol(f"symbol {symbol} is not listed")
     return instrument
-
-
-def _cancel(state: ExchangeState, command: Cancel, draft: Draft) -> None:
-    order = _open_order(state, command)
-    instrument = order.terms.instrument
-    assert instrument is not None
-    draft.unlock(order.terms, held_asset(instrument, order.terms.side), open_leaves_cost(instrument, order))
-    draft.cancel(order, CancelReason.USER, command.request_id)
-
-
-def _open_order(state: ExchangeState, command: Cancel) -> OrderUpdate:
-    order_id = command.order_id
-    if order_id is None and command.client_order_id is not None:
-        order_id = state.order_ids.get((command.user_id, command.client_order_id))
-    order = state.orders.get(order_id) if order_id is not None else None
-    if order is None or order.terms.user_id != command.user_id:
-        name = f"client_order_id {command.client_order_id}" if command.order_id is None else f"order_id {command.order_id}"
-        raise OrderNotOpen(f"{command.user_id} has no open order of {name}")
-    return order
 
 
 def _deposit(state: ExchangeState, command: Deposit, draft: Draft) -> None:
@@ -92,6 +82,11 @@ def _money(state: ExchangeState, asset: str, text: str) -> tuple[int, int]:
     if amount is None:
         raise AmountOffStep(f"amount {text} has more than the {decimals} decimals of {asset}")
     return amount, decimals
+
+
+def _set_trading_status(state: ExchangeState, command: SetTradingStatus, draft: Draft) -> None:
+    find_instrument(state, command.symbol)
+    draft.events.append(TradingStatusChanged(command.symbol, command.status, command.reason_text))
 
 
 def _apply_config(state: ExchangeState, command: ApplyConfig, draft: Draft) -> None:
@@ -123,7 +118,15 @@ def _start_engine(state: ExchangeState, command: StartEngine, draft: Draft) -> N
 
 _DECIDE: Final[dict[type, Callable[..., None]]] = {
     Place: place,
-    Cancel: _cancel,
+    Replace: replace,
+    Cancel: cancel,
+    CancelOrders: cancel_orders,
+    ForceCancel: force_cancel,
+    SetTradingStatus: _set_trading_status,
+    SetUserStatus: set_user_status,
+    ExpireDue: expire_due,
+    TriggerStop: trigger,
+    SessionLost: session_lost,
     Deposit: _deposit,
     Withdraw: _withdraw,
     ApplyConfig: _apply_config,

@@ -32,6 +32,7 @@ class InstrumentRules:
     notional_min: str = "0"
     maker_fee_rate: str = "0"
     taker_fee_rate: str = "0"
+    price_band_rate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Instrument:
     notional_min: int
     maker_fee_rate: int  # of RATE_SCALE
     taker_fee_rate: int  # of RATE_SCALE
+    price_band_rate: int | None  # of RATE_SCALE
     # Copies of what the hot path reads, and the factors that turn qty into base units and price x qty into quote units.
     symbol: str = field(repr=False)
     base_asset: str = field(repr=False)
@@ -98,6 +100,7 @@ def make_instrument(rules: InstrumentRules) -> Instrument:
         notional_min=_units(rules, "notional_min", rules.quote_asset_decimals),
         maker_fee_rate=_rate(rules, "maker_fee_rate"),
         taker_fee_rate=_rate(rules, "taker_fee_rate"),
+        price_band_rate=None if rules.price_band_rate is None else _units(rules, "price_band_rate", RATE_DECIMALS),
         symbol=rules.symbol,
         base_asset=rules.base_asset,
         quote_asset=rules.quote_asset,
@@ -136,9 +139,9 @@ def _units(rules: InstrumentRules, name: str, decimals: int) -> int:
 
 def _canonical_rules(rules: InstrumentRules) -> InstrumentRules:
     texts = ("price_step", "qty_step", "price_min", "price_max", "qty_min", "qty_max", "notional_min")
-    rates = ("maker_fee_rate", "taker_fee_rate")
+    rates = ("maker_fee_rate", "taker_fee_rate", "price_band_rate")
     values = {name: getattr(rules, name) for name in InstrumentRules.__slots__}
-    values.update({name: canonical(values[name]) for name in texts + rates})
+    values.update({name: canonical(values[name]) for name in texts + rates if values[name] is not None})
     return InstrumentRules(**values)
 
 

@@ -112,6 +112,13 @@ class ExpireReason(IntEnum):
     STOP_NOT_COVERED = 7
 
 
+class UserStatus(IntEnum):
+    """Whether a user may place orders."""
+
+    ACTIVE = 1
+    SUSPENDED = 2
+
+
 class TradingStatus(IntEnum):
     """Whether an instrument can be traded. FIX 326."""
 

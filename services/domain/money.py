@@ -34,11 +34,12 @@ def to_units(text: str, decimals: int) -> int | None:
 def to_text(units: int, decimals: int) -> str:
     """Canonical decimal text of ``units`` (not negative)."""
     digits = str(units)
-    if decimals == 0:
+    if not decimals or not units:
         return digits
-    fraction = digits[-decimals:].zfill(decimals).rstrip("0")
-    whole = digits[:-decimals] or "0"
-    return f"{whole}.{fraction}" if fraction else whole
+    if len(digits) <= decimals:
+        return "0." + digits.zfill(decimals).rstrip("0")
+    fraction = digits[-decimals:].rstrip("0")
+    return f"{digits[:-decimals]}.{fraction}" if fraction else digits[:-decimals]
 
 
 def fee_of(received_units: int, rate_units: int, rate_scale: int) -> int:

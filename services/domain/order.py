@@ -33,13 +33,25 @@ class Fill(NamedTuple):
     fee: int
 
 
+class PreventedMatch(NamedTuple):
+    """A trade with an own order that self-trade prevention kept from happening; price and qty in the instrument's units."""
+
+    order_id: int
+    price: int
+    qty: int
+
+
 class OrderTerms:
     """What does not change over the life of one version of an order. Texts are as sent, canonical; units are None where the
-    text is absent, or the order is refused before they are known. ``created_at`` is set with the order's first update."""
+    text is absent, or the order is refused before they are known. ``created_at`` is set with the order's first update,
+    ``instrument`` anew where the rules of an open order's instrument change."""
 
     __slots__ = (
         "client_order_id",
         "created_at",
+        "display_qty",
+        "display_qty_text",
+        "expire_time",
         "instrument",
         "order_id",
         "order_number",
@@ -53,6 +65,8 @@ class OrderTerms:
         "quote_qty_text",
         "self_trade_prevention",
         "side",
+        "stop_price",
+        "stop_price_text",
         "symbol",
         "time_in_force",
         "user_id",
@@ -61,7 +75,6 @@ class OrderTerms:
 
     def __init__(
         self,
-        *,
         order_id: int,
         client_order_id: str | None,
         user_id: str,
@@ -81,6 +94,11 @@ class OrderTerms:
         price: int | None,
         qty: int | None,
         quote_qty: int | None,
+        stop_price_text: str | None = None,
+        stop_price: int | None = None,
+        display_qty_text: str | None = None,
+        display_qty: int | None = None,
+        expire_time: int | None = None,
     ) -> None:
         self.order_id = order_id
         self.client_order_id = client_order_id
@@ -101,13 +119,23 @@ class OrderTerms:
         self.price = price
         self.qty = qty
         self.quote_qty = quote_qty
+        self.stop_price_text = stop_price_text
+        self.stop_price = stop_price
+        self.display_qty_text = display_qty_text
+        self.display_qty = display_qty
+        self.expire_time = expire_time
+
+    def replaced(self, **changes: object) -> "OrderTerms":
+        """The terms of the next version: as these, but for the changes."""
+        values = {name: getattr(self, name) for name in OrderTerms.__slots__}
+        return OrderTerms(**values | changes | {"version": self.version + 1})
 
 
 class OrderUpdate:
     """One event of an order and the order as it stands after it. Times are microseconds since 1970, UTC.
 
     ``leaves`` is units of qty still open, None for an order by quote_qty; ``leaves_quote`` the money it may still spend, None
-    for all others. ``in_book`` says whether it rests in the book after this event.
+    for all others. ``visible`` is what the book shows of the order after this event, 0 where it does not rest there.
     """
 
     __slots__ = (
@@ -118,9 +146,9 @@ class OrderUpdate:
         "expire_reason",
         "fill",
         "filled",
-        "in_book",
         "leaves",
         "leaves_quote",
+        "prevented_match",
         "previous_status",
         "queue_sequence",
         "reason_text",
@@ -130,8 +158,10 @@ class OrderUpdate:
         "status",
         "terms",
         "timestamp",
+        "triggered_at",
         "update_number",
         "user_update_number",
+        "visible",
     )
 
     def __init__(
@@ -145,7 +175,7 @@ class OrderUpdate:
         update_number: int,
         user_update_number: int,
         queue_sequence: int,
-        in_book: bool,
+        visible: int,
         filled: int,
         leaves: int | None,
         leaves_quote: int | None,
@@ -157,6 +187,8 @@ class OrderUpdate:
         expire_reason: ExpireReason | None = None,
         reason_text: str = "",
         request_id: str | None = None,
+        triggered_at: int | None = None,
+        prevented_match: PreventedMatch | None = None,
     ) -> None:
         self.terms = terms
         self.status = status
@@ -167,7 +199,7 @@ class OrderUpdate:
         self.update_number = update_number
         self.user_update_number = user_update_number
         self.queue_sequence = queue_sequence
-        self.in_book = in_book
+        self.visible = visible
         self.filled = filled
         self.leaves = leaves
         self.leaves_quote = leaves_quote
@@ -179,8 +211,15 @@ class OrderUpdate:
         self.expire_reason = expire_reason
         self.reason_text = reason_text
         self.request_id = request_id
+        self.triggered_at = triggered_at
+        self.prevented_match = prevented_match
 
     @property
     def is_open(self) -> bool:
         """Whether more can happen to the order."""
         return self.status in OPEN_STATUSES
+
+    @property
+    def waits_for_trigger(self) -> bool:
+        """Whether this is an open stop order that has not been triggered."""
+        return self.terms.stop_price is not None and self.triggered_at is None and self.is_open

@@ -1,99 +1,69 @@
-"""What becomes of a new order: the checks in their documented order, the walk through the book, and how what is left of it
-ends. docs/lifecycle.md and contract.md's batch order are the specification.
-"""
+"""What becomes of a new order: the checks in their documented order, what it sets aside, and what it takes from the book."""
 
-from typing import NamedTuple
+from typing import Final
 
 from services.domain.book import Book
+from services.domain.checks import (
+    Objection,
+    book_objection,
+    is_plainly_fine,
+    limit_objection,
+    step_objection,
+    units_of,
+)
 from services.domain.commands import Place
 from services.domain.draft import Draft, held_asset
 from services.domain.instrument import Instrument
 from services.domain.kinds import ExpireReason, OrderType, RejectReason, Side, TimeInForce
-from services.domain.money import WHOLE_LIMIT, to_text, to_units
-from services.domain.order import OrderTerms, OrderUpdate
-from services.domain.plan import Plan, WalkEnd, crosses, plan_by_qty, plan_by_quote
+from services.domain.money import to_text
+from services.domain.order import OrderTerms
+from services.domain.plan import Plan, WalkEnd
 from services.domain.state import ExchangeState
+from services.domain.taking import NO_WALK, first_visible, plan_for, take
 
-_NO_WALK = Plan([], WalkEnd.BOOK_ENDED)
-
-
-class _Objection(NamedTuple):
-    reason: RejectReason
-    text: str
-
-
-class _Amounts(NamedTuple):
-    """What the order names, in units; None where it does not, or where the text is finer than any unit."""
-
-    price: int | None
-    qty: int | None
-    quote_qty: int | None
+_DAY_MICROSECONDS: Final = 86_400_000_000
+_STOPS: Final = (OrderType.STOP, OrderType.STOP_LIMIT)
 
 
 def place(state: ExchangeState, command: Place, draft: Draft) -> None:
     """Decide what a new order brings about. A refused order is an event too."""
     instrument = state.instruments.get(command.symbol)
+    terms = _terms(state, command, draft, instrument)
     if instrument is None:
-        text = f"symbol {command.symbol} is not listed"
-        draft.reject(_terms(state, command, draft, None, _Amounts(None, None, None)), RejectReason.UNKNOWN_SYMBOL, text)
+        draft.reject(terms, RejectReason.UNKNOWN_SYMBOL, f"symbol {command.symbol} is not listed")
         return
-    amounts = _amounts(command, instrument)
-    terms = _terms(state, command, draft, instrument, amounts)
     book = state.books[command.symbol]
-    objection = _objection(command, instrument, amounts, book)
+    objection = _objection(state, terms, instrument, book, draft.time)
     if objection is not None:
         draft.reject(terms, objection.reason, objection.text)
         return
-    plan = _plan(state, terms, instrument, book)
+    waits = terms.order_type in _STOPS
+    plan = NO_WALK if waits else plan_for(state.rules, book, instrument, terms, terms.qty, terms.quote_qty)
     unfillable = terms.time_in_force == TimeInForce.FOK and plan.end != WalkEnd.FILLED
     if unfillable:
         plan = Plan([], plan.end)
-    hold = _hold(terms, instrument, plan)
+    hold = hold_of(terms, instrument, plan)
     asset = held_asset(instrument, terms.side)
-    available = state.accounts.balance(terms.user_id, asset).available
+    available = draft.available(terms.user_id, asset)
     if available < hold:
-        decimals = state.asset_decimals[asset]
-        text = f"available {to_text(available, decimals)} {asset} does not cover {to_text(hold, decimals)} {asset}"
-        draft.reject(terms, RejectReason.INSUFFICIENT_FUNDS, text)
+        draft.reject(terms, RejectReason.INSUFFICIENT_FUNDS, not_covered(state, asset, available, hold))
         return
-    _carry_out(draft, terms, instrument, plan, hold, unfillable)
-
-
-def _carry_out(draft: Draft, terms: OrderTerms, instrument: Instrument, plan: Plan, hold: int, unfillable: bool) -> None:
-    """Lock, NEW, the trades, and the end of what is left."""
-    asset = held_asset(instrument, terms.side)
-    rests = terms.time_in_force == TimeInForce.GTC and plan.end == WalkEnd.BOOK_ENDED
     draft.lock(terms, asset, hold)
-    order = draft.accept(terms, in_book=rests and not plan.trades)
-    last = len(plan.trades) - 1
-    for number, trade in enumerate(plan.trades):
-        taker_fill, maker_fill = draft.match(terms, trade.maker.terms, trade.price, trade.qty, trade.quote)
-        ends = number == last and plan.end == WalkEnd.FILLED
-        hold -= trade.quote if terms.side == Side.BUY else instrument.base_of(trade.qty)
-        needed = 0 if ends else _needed(terms, instrument, order, trade.qty, hold)
-        draft.unlock(terms, asset, hold - needed)
-        hold = needed
-        order = draft.trade(order, taker_fill, ends=ends, in_book=rests and number == last)
-        maker_leaves = trade.maker.leaves
-        assert maker_leaves is not None
-        empties = maker_leaves == trade.qty
-        draft.trade(trade.maker, maker_fill, ends=empties, in_book=not empties)
-    if order.is_open and not rests:
+    if waits:
+        draft.accept(terms, 0)
+        return
+    order = draft.accept(terms, first_visible(terms, plan, terms.qty))
+    if unfillable:
         draft.unlock(terms, asset, hold)
-        reason, text = _expiry(terms, plan, unfillable)
-        draft.expire(order, reason, text)
+        draft.expire(order, ExpireReason.FOK_NOT_FILLABLE, "the book could not fill the order whole")
+    else:
+        take(draft, order, plan, hold)
 
 
-def _needed(terms: OrderTerms, instrument: Instrument, order: OrderUpdate, qty: int, hold: int) -> int:
-    """What stays set aside after a trade of ``qty``: less than ``hold`` only where the price was better than the limit."""
-    if terms.side == Side.SELL or terms.price is None:
-        return hold
-    assert order.leaves is not None
-    return instrument.quote_of(terms.price, order.leaves - qty)
-
-
-def _hold(terms: OrderTerms, instrument: Instrument, plan: Plan) -> int:
-    """What the order sets aside: what it can cost at most."""
+def hold_of(terms: OrderTerms, instrument: Instrument, plan: Plan) -> int:
+    """What a new or triggered order sets aside: what it can cost at most. A stop order to buy a qty at the market does not know
+    yet, and sets aside what its walk costs once it is triggered.
+    """
     if terms.quote_qty is not None:
         return terms.quote_qty
     assert terms.qty is not None
@@ -102,103 +72,73 @@ def _hold(terms: OrderTerms, instrument: Instrument, plan: Plan) -> int:
     return instrument.quote_of(terms.price, terms.qty) if terms.price is not None else plan.cost
 
 
-def _plan(state: ExchangeState, terms: OrderTerms, instrument: Instrument, book: Book) -> Plan:
-    opposite = book.opposite(terms.side)
-    best = opposite.best_price
-    if best is None or not crosses(terms.side, terms.price, best):
-        return _NO_WALK
-    trades_max = state.rules.trades_per_order_max
-    if terms.quote_qty is not None:
-        return plan_by_quote(opposite.orders(), instrument, terms.quote_qty, trades_max)
-    assert terms.qty is not None
-    return plan_by_qty(opposite.orders(), instrument, terms.side, terms.price, terms.qty, trades_max)
+def not_covered(state: ExchangeState, asset: str, available: int, needed: int) -> str:
+    """In words: the balance does not cover what is to be set aside."""
+    decimals = state.asset_decimals[asset]
+    return f"available {to_text(available, decimals)} {asset} does not cover {to_text(needed, decimals)} {asset}"
 
 
-def _expiry(terms: OrderTerms, plan: Plan, unfillable: bool) -> tuple[ExpireReason, str]:
-    if unfillable:
-        return ExpireReason.FOK_NOT_FILLABLE, "the book could not fill the order whole"
-    if plan.end == WalkEnd.MATCH_LIMIT:
-        return ExpireReason.MATCH_LIMIT, f"the order made {len(plan.trades)} trades, as many as one order may"
-    if terms.order_type == OrderType.MARKET:
-        return ExpireReason.MARKET_REST, "the book had nothing else to trade with"
-    return ExpireReason.IOC_REST, "nothing else in the book traded at the price or better"
-
-
-def _amounts(command: Place, instrument: Instrument) -> _Amounts:
-    price = None if command.price is None else to_units(command.price, instrument.price_decimals)
-    qty = None if command.qty is None else to_units(command.qty, instrument.qty_decimals)
-    quote_qty = None if command.quote_qty is None else to_units(command.quote_qty, instrument.quote_decimals)
-    return _Amounts(price, qty, quote_qty)
-
-
-def _objection(command: Place, instrument: Instrument, amounts: _Amounts, book: Book) -> _Objection | None:
+def _objection(state: ExchangeState, terms: OrderTerms, instrument: Instrument, book: Book, time: int) -> Objection | None:
     """The first rule that the order breaks, in the order of RejectReason; funds come later."""
-    symbol, rules = instrument.symbol, instrument.rules
-    price, qty, quote_qty = amounts
-    if command.price is not None and (price is None or price % instrument.price_step):
-        text = f"price {command.price} is not a multiple of the step {rules.price_step} of {symbol}"
-        return _Objection(RejectReason.PRICE_OFF_STEP, text)
-    if command.qty is not None and (qty is None or qty % instrument.qty_step):
-        text = f"qty {command.qty} is not a multiple of the step {rules.qty_step} of {symbol}"
-        return _Objection(RejectReason.QTY_OFF_STEP, text)
-    if command.quote_qty is not None and quote_qty is None:
-        text = f"quote_qty {command.quote_qty} has more than the {instrument.quote_decimals} decimals of {rules.quote_asset}"
-        return _Objection(RejectReason.QTY_OFF_STEP, text)
-    if price is not None and not instrument.price_min <= price <= instrument.price_max:
-        text = f"price {command.price} is outside {rules.price_min} to {rules.price_max} of {symbol}"
-        return _Objection(RejectReason.PRICE_OUTSIDE_LIMITS, text)
-    if qty is not None and not instrument.qty_min <= qty <= instrument.qty_max:
-        text = f"qty {command.qty} is outside {rules.qty_min} to {rules.qty_max} of {symbol}"
-        return _Objection(RejectReason.QTY_OUTSIDE_LIMITS, text)
-    return _notional_objection(instrument, amounts) or _book_objection(command, price, book, symbol)
+    if terms.symbol in state.halted:
+        return Objection(RejectReason.SYMBOL_HALTED, f"symbol {terms.symbol} is halted")
+    if terms.user_id in state.suspended:
+        return Objection(RejectReason.USER_SUSPENDED, f"user_id {terms.user_id} is suspended")
+    most = state.rules.open_orders_per_user_max
+    if most and state.orders.count_of_user(terms.user_id) >= most:
+        return Objection(
+            RejectReason.TOO_MANY_OPEN_ORDERS, f"user_id {terms.user_id} has {most} open orders, as many as a user may"
+        )
+    if not is_plainly_fine(terms, instrument):
+        objection = step_objection(terms, instrument) or limit_objection(terms, instrument, book)
+        if objection is not None:
+            return objection
+    if terms.expire_time is not None and terms.expire_time <= time:
+        return Objection(RejectReason.EXPIRE_TIME_IN_PAST, "expire_time is not later than the engine's time")
+    return book_objection(terms, book) if terms.post_only or terms.order_type == OrderType.MARKET else None
 
 
-def _notional_objection(instrument: Instrument, amounts: _Amounts) -> _Objection | None:
-    price, qty, quote_qty = amounts
-    if quote_qty is not None:
-        name, notional = "quote_qty", quote_qty
-    elif price is not None and qty is not None:
-        name, notional = "price x qty", instrument.quote_of(price, qty)
-    else:
-        return None
-    if instrument.notional_min <= notional < WHOLE_LIMIT * 10**instrument.quote_decimals:
-        return None
-    shown = f"{name} {to_text(notional, instrument.quote_decimals)} {instrument.quote_asset}"
-    if notional < instrument.notional_min:
-        text = f"{shown} is below the least notional {instrument.rules.notional_min} of {instrument.symbol}"
-        return _Objection(RejectReason.NOTIONAL_TOO_SMALL, text)
-    return _Objection(RejectReason.NOTIONAL_TOO_LARGE, f"{shown} is 10^18 or more")
-
-
-def _book_objection(command: Place, price: int | None, book: Book, symbol: str) -> _Objection | None:
-    best = book.opposite(command.side).best_price
-    if command.order_type == OrderType.MARKET and best is None:
-        side = "asks" if command.side == Side.BUY else "bids"
-        return _Objection(RejectReason.NO_LIQUIDITY, f"there are no {side} of {symbol}")
-    if command.post_only and best is not None and crosses(command.side, price, best):
-        return _Objection(RejectReason.POST_ONLY_WOULD_TAKE, f"price {command.price} would take from the book of {symbol}")
-    return None
-
-
-def _terms(state: ExchangeState, command: Place, draft: Draft, instrument: Instrument | None, amounts: _Amounts) -> OrderTerms:
+def _terms(state: ExchangeState, command: Place, draft: Draft, instrument: Instrument | None) -> OrderTerms:
+    price = qty = quote_qty = stop_price = display_qty = None
+    if instrument is not None:
+        price = units_of(command.price, instrument.price_decimals)
+        qty = units_of(command.qty, instrument.qty_decimals)
+        if command.order_type != OrderType.LIMIT:
+            quote_qty = units_of(command.quote_qty, instrument.quote_decimals)
+            stop_price = units_of(command.stop_price, instrument.price_decimals)
+        elif command.display_qty is not None:
+            display_qty = units_of(command.display_qty, instrument.qty_decimals)
+    # By position, since every order passes here and names cost as much as the rest of it.
     return OrderTerms(
-        order_id=state.last_order_id + 1,
-        client_order_id=command.client_order_id,
-        user_id=command.user_id,
-        symbol=command.symbol,
-        side=command.side,
-        order_type=command.order_type,
-        time_in_force=command.time_in_force,
-        price_text=command.price,
-        qty_text=command.qty,
-        quote_qty_text=command.quote_qty,
-        post_only=command.post_only,
-        self_trade_prevention=command.self_trade_prevention,
-        order_number=draft.next_order_number(command.user_id),
-        created_at=0,
-        version=1,
-        instrument=instrument,
-        price=amounts.price,
-        qty=amounts.qty,
-        quote_qty=amounts.quote_qty,
+        state.last_order_id + 1,
+        command.client_order_id,
+        command.user_id,
+        command.symbol,
+        command.side,
+        command.order_type,
+        command.time_in_force,
+        command.price,
+        command.qty,
+        command.quote_qty,
+        command.post_only,
+        command.self_trade_prevention,
+        draft.next_order_number(command.user_id),
+        0,
+        1,
+        instrument,
+        price,
+        qty,
+        quote_qty,
+        command.stop_price,
+        stop_price,
+        command.display_qty,
+        display_qty,
+        _session_end(state, draft.time) if command.time_in_force == TimeInForce.DAY else command.expire_time,
     )
+
+
+def _session_end(state: ExchangeState, time: int) -> int:
+    """The first session end later than ``time``."""
+    midnight = time - time % _DAY_MICROSECONDS
+    end = midnight + state.rules.session_end_seconds * 1_000_000
+    return end if end > time else end + _DAY_MICROSECONDS

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from services.domain.accounts import Accounts
 from services.domain.book import Book
-from services.domain.errors import ImpossibleTransition
+from services.domain.errors import ImpossibleTransition, OrderNotOpen
 from services.domain.events import (
     BalanceChange,
     Deposited,
@@ -16,12 +16,17 @@ from services.domain.events import (
     ExchangeRules,
     InstrumentChanged,
     Locked,
+    MassCancelDone,
     Matched,
+    TradingStatusChanged,
     Unlocked,
+    UserStatusChanged,
     Withdrawn,
 )
 from services.domain.instrument import Instrument
-from services.domain.kinds import Side
+from services.domain.kinds import CancelReason, Side, TradingStatus, UserStatus
+from services.domain.lifecycle import OPEN_STATUSES
+from services.domain.open_orders import OpenOrders
 from services.domain.order import OrderUpdate
 
 
@@ -48,8 +53,10 @@ class ExchangeState:
         self.asset_decimals: dict[str, int] = {}
         self.books: dict[str, Book] = {}
         self.accounts = Accounts()
-        self.orders: dict[int, OrderUpdate] = {}  # open ones, by order_id
-        self.order_ids: dict[tuple[str, str], int] = {}  # open ones, by (user_id, client_order_id)
+        self.orders = OpenOrders()
+        self.halted: set[str] = set()  # symbols
+        self.suspended: set[str] = set()  # user_ids
+        self.mass_cancelled = 0  # orders that the mass cancel under way has ended so far
         self.users: dict[str, UserNumbers] = {}
         self.last_order_id = 0
         self.last_trade_id = 0
@@ -93,22 +100,49 @@ class ExchangeState:
         if numbers is None:
             numbers = self.users[terms.user_id] = UserNumbers()
         numbers.updates = update.user_update_number
-        key = (terms.user_id, terms.client_order_id) if terms.client_order_id is not None else None
         if before is None:
             numbers.orders = terms.order_number
             self.last_order_id = terms.order_id
-        if update.is_open:
-            self.orders[terms.order_id] = update
-            if before is None and key is not None:
-                self.order_ids[key] = terms.order_id
+        if update.status in OPEN_STATUSES:
+            self.orders.put(update)
         elif before is not None:
-            del self.orders[terms.order_id]
-            if key is not None:
-                del self.order_ids[key]
-        if update.in_book:
-            self.books[terms.symbol].side(terms.side).put(update)
-        elif before is not None and before.in_book:
-            self.books[terms.symbol].side(terms.side).remove(before)
+            self.orders.remove(before)
+            if update.cancel_reason == CancelReason.MASS_CANCEL:
+                self.mass_cancelled += 1
+        if update.visible or (before is not None and before.visible):
+            self._rest(before, update)
+
+    def _rest(self, before: OrderUpdate | None, update: OrderUpdate) -> None:
+        """Put the order where it is in the book now, or take it off."""
+        terms = update.terms
+        side = self.books[terms.symbol].side(terms.side)
+        if before is not None and before.visible and (not update.visible or before.terms.price != terms.price):
+            side.remove(before)
+        if update.visible:
+            side.put(update)
+
+    def _trading_status_changed(self, event: TradingStatusChanged) -> None:
+        if event.status == TradingStatus.HALTED:
+            self.halted.add(event.symbol)
+        else:
+            self.halted.discard(event.symbol)
+
+    def _user_status_changed(self, event: UserStatusChanged) -> None:
+        if event.status == UserStatus.SUSPENDED:
+            self.suspended.add(event.user_id)
+        else:
+            self.suspended.discard(event.user_id)
+
+    def _mass_cancel_done(self, _event: MassCancelDone) -> None:
+        self.mass_cancelled = 0
+
+    def user_status(self, user_id: str) -> UserStatus:
+        """Whether the user may place orders."""
+        return UserStatus.SUSPENDED if user_id in self.suspended else UserStatus.ACTIVE
+
+    def trading_status(self, symbol: str) -> TradingStatus:
+        """Whether the instrument can be traded."""
+        return TradingStatus.HALTED if symbol in self.halted else TradingStatus.TRADING
 
     def _instrument_changed(self, event: InstrumentChanged) -> None:
         instrument = event.instrument
@@ -116,11 +150,25 @@ class ExchangeState:
         self.asset_decimals[instrument.base_asset] = instrument.base_decimals
         self.asset_decimals[instrument.quote_asset] = instrument.quote_decimals
         self.books.setdefault(instrument.symbol, Book())
+        # Open orders go by the rules as they are now: those that a recovered engine finds.
+        for order in self.orders.all():
+            if order.terms.symbol == instrument.symbol:
+                order.terms.instrument = instrument
 
     def _engine_started(self, event: EngineStarted) -> None:
         self.ledger_id = event.ledger_id
         self.epoch = event.epoch
         self.rules = event.rules
+        self.mass_cancelled = 0
+
+    def restore_orders(self, orders: Iterable[OrderUpdate]) -> None:
+        """Put down orders that are open, in the order of acceptance, where there were none: each where its queue_sequence says
+        that it stands in the book.
+        """
+        for order in orders:
+            self.orders.put(order)
+        for order in sorted((order for order in self.orders.all() if order.visible), key=lambda order: order.queue_sequence):
+            self._rest(None, order)
 
     def describe(self) -> dict[str, object]:
         """The whole state as plain values: equal exactly where two states are equal."""
@@ -136,14 +184,27 @@ class ExchangeState:
             "last_order_id": self.last_order_id,
             "last_trade_id": self.last_trade_id,
             "last_trade_prices": {symbol: book.last_trade_price for symbol, book in sorted(self.books.items())},
-            "orders": {order_id: _plain(self.orders[order_id]) for order_id in sorted(self.orders)},
-            "order_ids": dict(sorted(self.order_ids.items())),
+            "halted": sorted(self.halted),
+            "suspended": sorted(self.suspended),
+            "mass_cancelled": self.mass_cancelled,
+            "orders": {order.terms.order_id: _plain(order) for order in self.orders.all()},
             "queues": {
                 (symbol, side.name): [order.terms.order_id for order in book.side(side).orders()]
                 for symbol, book in sorted(self.books.items())
                 for side in Side
             },
         }
+
+
+def find_open_order(state: ExchangeState, user_id: str, order_id: int | None, client_order_id: str | None) -> OrderUpdate:
+    """The user's open order of this number or name. Raises OrderNotOpen."""
+    if order_id is None and client_order_id is not None:
+        order_id = state.orders.id_of(user_id, client_order_id)
+    order = state.orders.get(order_id) if order_id is not None else None
+    if order is None or order.terms.user_id != user_id:
+        name = f"client_order_id {client_order_id}" if client_order_id is not None else f"order_id {order_id}"
+        raise OrderNotOpen(f"{user_id} has no open order of {name}")
+    return order
 
 
 def _plain(update: OrderUpdate) -> dict[str, object]:
@@ -153,6 +214,9 @@ def _plain(update: OrderUpdate) -> dict[str, object]:
 
 
 _APPLY: Final[dict[type, Callable[[ExchangeState, Any], None]]] = {
+    TradingStatusChanged: ExchangeState._trading_status_changed,
+    UserStatusChanged: ExchangeState._user_status_changed,
+    MassCancelDone: ExchangeState._mass_cancel_done,
     Deposited: ExchangeState._deposited,
     Withdrawn: ExchangeState._withdrawn,
     Locked: ExchangeState._held_changed,

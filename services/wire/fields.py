@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.wire.errors import Violation, invalid_request
@@ -100,6 +101,11 @@ class Violations:
         """Require a filter of a bounded number of values."""
         if len(values) > FILTER_VALUES_MAX:
             self.add(field, f"must be at most {FILTER_VALUES_MAX} values, are {len(values)}")
+
+
+def is_given(message: Message, name: str) -> bool:
+    """Whether an optional field, named at run time, is there."""
+    return message.HasField(name)
 
 
 def microseconds_of(value: Timestamp) -> int:

@@ -14,19 +14,21 @@ from services.domain.events import (
     Deposited,
     EngineStarted,
     Event,
-    ExchangeRules,
     InstrumentChanged,
     Locked,
+    MassCancelDone,
     Matched,
+    TradingStatusChanged,
     Unlocked,
+    UserStatusChanged,
     Withdrawn,
 )
 from services.domain.instrument import make_instrument
-from services.domain.kinds import Side
+from services.domain.kinds import Side, TradingStatus, UserStatus
 from services.domain.money import to_text
 from services.domain.order import OrderUpdate
 from services.domain.state import ExchangeState
-from services.wire.instrument_codec import decode_rules, encode_rules
+from services.wire.instrument_codec import decode_exchange_rules, decode_rules, encode_exchange_rules, encode_rules
 from services.wire.order_codec import decode_update, encode_update, exact_units, put_time
 from services.wire.requests import LedgerRequest
 
@@ -154,13 +156,35 @@ def _encode_instrument_changed(event: InstrumentChanged, command: ledger_pb2.Led
     encode_rules(event.instrument.rules, command.instrument_set.instrument)
 
 
+def _encode_trading_status_changed(event: TradingStatusChanged, command: ledger_pb2.LedgerCommand, _: Decimals) -> None:
+    message: Any = command.trading_status_set
+    message.symbol = event.symbol
+    message.status = event.status
+    message.reason_text = event.reason_text
+
+
+def _encode_user_status_changed(event: UserStatusChanged, command: ledger_pb2.LedgerCommand, _: Decimals) -> None:
+    message: Any = command.user_status_set
+    message.user_id = event.user_id
+    message.status = event.status
+    message.reason_text = event.reason_text
+
+
+def _encode_mass_cancel_done(event: MassCancelDone, command: ledger_pb2.LedgerCommand, _: Decimals) -> None:
+    message = command.mass_cancel_done
+    message.user_id = event.user_id
+    if event.request_id is not None:
+        message.request_id = event.request_id
+    message.cancelled_count = event.cancelled_count
+
+
 def _encode_engine_started(event: EngineStarted, command: ledger_pb2.LedgerCommand, _: Decimals) -> None:
     message = command.engine_started
     message.ledger_id = event.ledger_id
     message.epoch = event.epoch
     message.rules_version = event.rules_version
     message.program_version = event.program_version
-    message.rules.trades_per_order_max = event.rules.trades_per_order_max
+    message.rules.CopyFrom(encode_exchange_rules(event.rules))
 
 
 _ENCODE: Final[dict[type, Callable[[Any, ledger_pb2.LedgerCommand, Decimals], None]]] = {
@@ -170,6 +194,9 @@ _ENCODE: Final[dict[type, Callable[[Any, ledger_pb2.LedgerCommand, Decimals], No
     Unlocked: _encode_unlocked,
     Matched: _encode_matched,
     InstrumentChanged: _encode_instrument_changed,
+    TradingStatusChanged: _encode_trading_status_changed,
+    UserStatusChanged: _encode_user_status_changed,
+    MassCancelDone: _encode_mass_cancel_done,
     EngineStarted: _encode_engine_started,
 }
 
@@ -226,8 +253,21 @@ def _decode_engine_started(message: ledger_pb2.EngineStarted, _: ExchangeState) 
         message.epoch,
         message.rules_version,
         message.program_version,
-        ExchangeRules(message.rules.trades_per_order_max),
+        decode_exchange_rules(message.rules),
     )
+
+
+def _decode_trading_status_set(message: ledger_pb2.TradingStatusSet, _: ExchangeState) -> Event:
+    return TradingStatusChanged(message.symbol, TradingStatus(message.status), message.reason_text)
+
+
+def _decode_user_status_set(message: ledger_pb2.UserStatusSet, _: ExchangeState) -> Event:
+    return UserStatusChanged(message.user_id, UserStatus(message.status), message.reason_text)
+
+
+def _decode_mass_cancel_done(message: ledger_pb2.MassCancelDone, _: ExchangeState) -> Event:
+    request_id = message.request_id if message.HasField("request_id") else None
+    return MassCancelDone(message.user_id, request_id, message.cancelled_count)
 
 
 _DECODE: Final[dict[str, Callable[[Any, ExchangeState], Event]]] = {
@@ -238,5 +278,8 @@ _DECODE: Final[dict[str, Callable[[Any, ExchangeState], Event]]] = {
     "match_exec": _decode_matched,
     "order_update": _decode_order_update,
     "instrument_set": _decode_instrument_set,
+    "trading_status_set": _decode_trading_status_set,
+    "user_status_set": _decode_user_status_set,
+    "mass_cancel_done": _decode_mass_cancel_done,
     "engine_started": _decode_engine_started,
 }

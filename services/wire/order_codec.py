@@ -21,7 +21,7 @@ from services.domain.kinds import (
     TimeInForce,
 )
 from services.domain.money import average_price, to_text, to_units
-from services.domain.order import Fill, OrderTerms, OrderUpdate
+from services.domain.order import Fill, OrderTerms, OrderUpdate, PreventedMatch
 from services.wire.fields import microseconds_of
 
 
@@ -39,7 +39,10 @@ def encode_update(update: OrderUpdate, message: order_pb2.OrderUpdate) -> None:
     enums.exec_type = update.exec_type
     message.sequence = update.sequence
     put_time(message.timestamp, update.timestamp)
-    if update.previous_status is not None:
+    if update.previous_status is None:
+        message.created_at.CopyFrom(message.timestamp)
+    else:
+        put_time(message.created_at, update.terms.created_at)
         enums.previous_status = update.previous_status
     message.update_number = update.update_number
     message.user_update_number = update.user_update_number
@@ -79,11 +82,16 @@ def _encode_terms(terms: OrderTerms, message: order_pb2.OrderUpdate) -> None:
         message.qty = terms.qty_text
     if terms.quote_qty_text is not None:
         message.quote_qty = terms.quote_qty_text
+    if terms.stop_price_text is not None:
+        message.stop_price = terms.stop_price_text
+    if terms.display_qty_text is not None:
+        message.display_qty = terms.display_qty_text
+    if terms.expire_time is not None:
+        put_time(message.expire_time, terms.expire_time)
     if terms.post_only:
         message.post_only = True
     message.version = terms.version
     message.order_number = terms.order_number
-    put_time(message.created_at, terms.created_at)
 
 
 def _encode_amounts(update: OrderUpdate, instrument: Instrument, message: order_pb2.OrderUpdate) -> None:
@@ -106,8 +114,16 @@ def _encode_amounts(update: OrderUpdate, instrument: Instrument, message: order_
             message.leaves_quote_qty = to_text(update.leaves_quote, instrument.quote_decimals)
         if update.fill is not None:
             _encode_fill(update.fill, instrument, fee_decimals, message)
-    if update.in_book:
-        message.visible_qty = message.leaves_qty
+    if update.visible:
+        whole = update.visible == update.leaves
+        message.visible_qty = message.leaves_qty if whole else to_text(update.visible, instrument.qty_decimals)
+    if update.triggered_at is not None:
+        put_time(message.triggered_at, update.triggered_at)
+    if update.prevented_match is not None:
+        prevented = message.prevented_match
+        prevented.order_id = update.prevented_match.order_id
+        prevented.price = to_text(update.prevented_match.price, instrument.price_decimals)
+        prevented.qty = to_text(update.prevented_match.qty, instrument.qty_decimals)
 
 
 def _encode_nothing_filled(update: OrderUpdate, message: order_pb2.OrderUpdate) -> None:
@@ -154,7 +170,7 @@ def decode_update(message: order_pb2.OrderUpdate, known: OrderTerms | None, inst
         message.update_number,
         message.user_update_number,
         message.queue_sequence,
-        has("visible_qty"),
+        exact_units(message.visible_qty, qty_decimals) if has("visible_qty") else 0,
         exact_units(message.filled_qty, qty_decimals),
         exact_units(message.leaves_qty, qty_decimals) if has("leaves_qty") else None,
         exact_units(message.leaves_quote_qty, quote_decimals) if has("leaves_quote_qty") else None,
@@ -166,6 +182,16 @@ def decode_update(message: order_pb2.OrderUpdate, known: OrderTerms | None, inst
         ExpireReason(message.expire_reason) if has("expire_reason") else None,
         message.reason_text,
         message.request_id if has("request_id") else None,
+        microseconds_of(message.triggered_at) if has("triggered_at") else None,
+        _decode_prevented(message.prevented_match, instrument) if instrument is not None and has("prevented_match") else None,
+    )
+
+
+def _decode_prevented(message: order_pb2.PreventedMatch, instrument: Instrument) -> PreventedMatch:
+    return PreventedMatch(
+        message.order_id,
+        exact_units(message.price, instrument.price_decimals),
+        exact_units(message.qty, instrument.qty_decimals),
     )
 
 
@@ -178,30 +204,45 @@ def exact_units(text: str, decimals: int) -> int:
 
 
 def _decode_terms(message: order_pb2.OrderUpdate, instrument: Instrument | None) -> OrderTerms:
-    has = message.HasField
-    price = message.price if has("price") else None
-    qty = message.qty if has("qty") else None
-    quote_qty = message.quote_qty if has("quote_qty") else None
+    texts = {
+        name: getattr(message, name) if message.HasField(name) else None
+        for name in ("price", "qty", "quote_qty", "stop_price", "display_qty")
+    }
+    units: dict[str, int | None] = dict.fromkeys(texts)
+    if instrument is not None:
+        decimals = {
+            "quote_qty": instrument.quote_decimals,
+            "qty": instrument.qty_decimals,
+            "display_qty": instrument.qty_decimals,
+        }
+        for name, text in texts.items():
+            if text is not None:
+                units[name] = to_units(text, decimals.get(name, instrument.price_decimals))
     return OrderTerms(
         order_id=message.order_id,
-        client_order_id=message.client_order_id if has("client_order_id") else None,
+        client_order_id=message.client_order_id if message.HasField("client_order_id") else None,
         user_id=message.user_id,
         symbol=message.symbol,
         side=Side(message.side),
         order_type=OrderType(message.order_type),
         time_in_force=TimeInForce(message.time_in_force),
-        price_text=price,
-        qty_text=qty,
-        quote_qty_text=quote_qty,
         post_only=message.post_only,
         self_trade_prevention=SelfTradePrevention(message.self_trade_prevention),
         order_number=message.order_number,
         created_at=microseconds_of(message.created_at),
         version=message.version,
         instrument=instrument,
-        price=to_units(price, instrument.price_decimals) if instrument is not None and price is not None else None,
-        qty=to_units(qty, instrument.qty_decimals) if instrument is not None and qty is not None else None,
-        quote_qty=(to_units(quote_qty, instrument.quote_decimals) if instrument is not None and quote_qty is not None else None),
+        expire_time=microseconds_of(message.expire_time) if message.HasField("expire_time") else None,
+        price_text=texts["price"],
+        price=units["price"],
+        qty_text=texts["qty"],
+        qty=units["qty"],
+        quote_qty_text=texts["quote_qty"],
+        quote_qty=units["quote_qty"],
+        stop_price_text=texts["stop_price"],
+        stop_price=units["stop_price"],
+        display_qty_text=texts["display_qty"],
+        display_qty=units["display_qty"],
     )
 
 

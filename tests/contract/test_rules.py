@@ -47,7 +47,7 @@ def test_every_enum_begins_with_unspecified_and_its_values_carry_its_name() -> N
 
 def test_every_request_about_orders_or_accounts_names_its_user() -> None:
     without = {
-        "SubmitOrdersRequest",  # each item names its own
+        "SubmitOrdersRequest", "OrderSessionRequest",  # each item names its own
         "GetOrderBookRequest", "ListInstrumentsRequest", "GetHistoryStatusRequest",
         "ReplayLedgerRequest", "GetLedgerStatusRequest",
         "SetTradingStatusRequest", "ForceCancelOrderRequest", "SetInstrumentRequest",

@@ -76,8 +76,8 @@ def random_flow(core: Core, seed: int, commands: int) -> None:
         core.deposit(user, USD="100000", BTC="100")
     for number in range(commands):
         user = chance.choice("abc")
-        if core.state.orders and chance.random() < 0.25:
-            order = chance.choice(list(core.state.orders.values()))
+        if len(core.state.orders) and chance.random() < 0.25:
+            order = chance.choice(list(core.state.orders.all()))
             core.do(Cancel(order.terms.user_id, order.terms.order_id, None, f"r{number}"))
             continue
         side = chance.choice(list(Side))
@@ -127,7 +127,7 @@ def test_random_orders_keep_every_promise_of_the_lifecycle(seed: int) -> None:
             if event.terms.quote_qty is not None:
                 assert event.leaves_quote == (event.terms.quote_qty - event.cumulative_quote if event.is_open else 0)
             seen[event.terms.order_id] = event
-    for order in state.orders.values():
+    for order in state.orders.all():
         instrument = order.terms.instrument
         assert instrument is not None
         assert order.leaves is not None

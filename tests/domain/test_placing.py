@@ -46,7 +46,7 @@ def test_the_contracts_example_comes_out_to_the_last_balance(core: Core) -> None
 def test_an_order_that_does_not_cross_rests_and_holds_what_it_can_cost(core: Core) -> None:
     _, update = core.place("b", BUY, price="100", qty="2")
     assert isinstance(update, OrderUpdate)
-    assert (update.status, update.exec_type, update.in_book, update.queue_sequence) == (
+    assert (update.status, update.exec_type, update.visible > 0, update.queue_sequence) == (
         OrderStatus.NEW,
         ExecType.NEW,
         True,
@@ -96,7 +96,7 @@ def test_a_refused_order_books_nothing_and_says_why(core: Core, changes: dict[st
     assert (update.status, update.reject_reason) == (OrderStatus.REJECTED, reason)
     assert update.reason_text
     assert core.state.accounts.state() == before
-    assert update.terms.order_id not in core.state.orders
+    assert core.state.orders.get(update.terms.order_id) is None
 
 
 def test_a_notional_of_ten_to_the_eighteen_is_too_large() -> None:

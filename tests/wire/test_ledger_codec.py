@@ -7,8 +7,10 @@ from services.domain import kinds
 from services.domain.commands import Cancel, Command, Deposit, Place
 from services.domain.exchange import decide
 from services.domain.state import ExchangeState
+from services.wire.instrument_codec import encode_exchange_rules, encode_rules
 from services.wire.ledger_codec import decode_events, encode_batch
-from services.wire.requests import LedgerRequest, command_of
+from services.wire.requests import LedgerRequest
+from services.wire.stored_requests import command_of
 from tests.domain.test_exchange import random_flow
 from tests.support.exchange import Core
 
@@ -26,11 +28,10 @@ def request_of(command: Command) -> LedgerRequest:
         start = ledger_pb2.StartEngine(
             ledger_id=command.ledger_id, epoch=command.epoch, rules_version=command.rules_version, program_version="test"
         )
-        start.rules.trades_per_order_max = command.rules.trades_per_order_max
+        start.rules.CopyFrom(encode_exchange_rules(command.rules))
         return LedgerRequest("start_engine", start)
     apply = ledger_pb2.ApplyConfig()
-    for name in command.rules.__slots__:
-        setattr(apply.instrument, name, getattr(command.rules, name))
+    encode_rules(command.rules, apply.instrument)
     return LedgerRequest("apply_config", apply)
 
 

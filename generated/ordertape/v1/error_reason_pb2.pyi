@@ -60,6 +60,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """DATA_LOSS: the service halted on something that cannot be right; an operator has to look."""
     ERROR_REASON_REPLACE_REFUSED: _ErrorReason.ValueType  # 18
     """FAILED_PRECONDITION: the replace would change nothing, or is refused by the book or the balance."""
+    ERROR_REASON_INSTRUMENT_REFUSED: _ErrorReason.ValueType  # 19
+    """FAILED_PRECONDITION: an instrument's rules contradict themselves, another instrument, or what never changes."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason of a failed call, carried as google.rpc.ErrorInfo.reason without its prefix (for example "ORDER_NOT_FOUND"),
@@ -104,4 +106,6 @@ ERROR_REASON_HALTED: ErrorReason.ValueType  # 17
 """DATA_LOSS: the service halted on something that cannot be right; an operator has to look."""
 ERROR_REASON_REPLACE_REFUSED: ErrorReason.ValueType  # 18
 """FAILED_PRECONDITION: the replace would change nothing, or is refused by the book or the balance."""
+ERROR_REASON_INSTRUMENT_REFUSED: ErrorReason.ValueType  # 19
+"""FAILED_PRECONDITION: an instrument's rules contradict themselves, another instrument, or what never changes."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

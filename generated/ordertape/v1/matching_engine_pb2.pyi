@@ -248,6 +248,7 @@ class SubmitOrdersItem(_message.Message):
 
     PLACE_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
+    REPLACE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def place(self) -> Global___PlaceOrderRequest:
         """Place an order."""
@@ -256,17 +257,22 @@ class SubmitOrdersItem(_message.Message):
     def cancel(self) -> Global___CancelOrderRequest:
         """Cancel an order."""
 
+    @_builtins.property
+    def replace(self) -> Global___ReplaceOrderRequest:
+        """Change an order's terms."""
+
     def __init__(
         self,
         *,
         place: Global___PlaceOrderRequest | None = ...,
         cancel: Global___CancelOrderRequest | None = ...,
+        replace: Global___ReplaceOrderRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cancel", b"cancel", "place", b"place"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cancel", b"cancel", "place", b"place", "replace", b"replace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cancel", b"cancel", "place", b"place"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cancel", b"cancel", "place", b"place", "replace", b"replace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["place", "cancel"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["place", "cancel", "replace"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -867,6 +873,42 @@ class ReplaceOrderRequest(_message.Message):
 Global___ReplaceOrderRequest: _TypeAlias = ReplaceOrderRequest  # noqa: Y015
 
 @_typing.final
+class ReplaceOrderResponse(_message.Message):
+    """What became of the replace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPDATES_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    UPDATES_OMITTED_FIELD_NUMBER: _builtins.int
+    position: _builtins.str
+    """The ledger position after the request."""
+    replayed: _builtins.bool
+    """True where this is the answer to an earlier request with the same request_id and content."""
+    updates_omitted: _builtins.int
+    """How many updates were left out."""
+    @_builtins.property
+    def updates(self) -> _containers.RepeatedCompositeFieldContainer[_order_pb2.OrderUpdate]:
+        """The order's updates that the request caused: REPLACED, then what it took. As in PlaceOrderResponse."""
+
+    def __init__(
+        self,
+        *,
+        updates: _abc.Iterable[_order_pb2.OrderUpdate] | None = ...,
+        position: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+        updates_omitted: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "replayed", b"replayed", "updates", b"updates", "updates_omitted", b"updates_omitted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceOrderResponse: _TypeAlias = ReplaceOrderResponse  # noqa: Y015
+
+@_typing.final
 class CancelOrdersRequest(_message.Message):
     """Cancels many open orders. FIX 35=q."""
 
@@ -876,12 +918,15 @@ class CancelOrdersRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SYMBOLS_FIELD_NUMBER: _builtins.int
     SIDE_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """Whose orders."""
     request_id: _builtins.str
     """The client's name for this request."""
     side: _order_pb2.Side.ValueType
     """Only of this side; unspecified for both."""
+    dry_run: _builtins.bool
+    """Count the orders that would be cancelled, and do nothing; never journaled."""
     @_builtins.property
     def symbols(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only of these instruments; empty for all."""
@@ -893,16 +938,141 @@ class CancelOrdersRequest(_message.Message):
         request_id: _builtins.str | None = ...,
         symbols: _abc.Iterable[_builtins.str] | None = ...,
         side: _order_pb2.Side.ValueType = ...,
+        dry_run: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_request_id", b"_request_id", "request_id", b"request_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_request_id", b"_request_id", "request_id", b"request_id", "side", b"side", "symbols", b"symbols", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_request_id", b"_request_id", "dry_run", b"dry_run", "request_id", b"request_id", "side", b"side", "symbols", b"symbols", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__request_id: _TypeAlias = _typing.Literal["request_id"]  # noqa: Y015
     _WhichOneofArgType__request_id: _TypeAlias = _typing.Literal["_request_id", b"_request_id"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
 
 Global___CancelOrdersRequest: _TypeAlias = CancelOrdersRequest  # noqa: Y015
+
+@_typing.final
+class CancelOrdersResponse(_message.Message):
+    """How many orders were cancelled, or would be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANCELLED_COUNT_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    cancelled_count: _builtins.int
+    """How many."""
+    position: _builtins.str
+    """The ledger position after the last of them."""
+    replayed: _builtins.bool
+    """True where this is the answer to an earlier request with the same request_id and content."""
+    def __init__(
+        self,
+        *,
+        cancelled_count: _builtins.int = ...,
+        position: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_count", b"cancelled_count", "position", b"position", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelOrdersResponse: _TypeAlias = CancelOrdersResponse  # noqa: Y015
+
+@_typing.final
+class OrderSessionRequest(_message.Message):
+    """Some items of a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CORRELATION_ID_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    CANCEL_ON_DISCONNECT_FIELD_NUMBER: _builtins.int
+    correlation_id: _builtins.int
+    """The caller's number of this message, given back in its answer."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmitOrdersItem]:
+        """What to do, in this order; 0 to 500 items. Each names its own user."""
+
+    @_builtins.property
+    def cancel_on_disconnect(self) -> Global___CancelOnDisconnect:
+        """Only in the first message: cancel this user's open orders where the session is lost or ends, after the grace."""
+
+    def __init__(
+        self,
+        *,
+        correlation_id: _builtins.int = ...,
+        items: _abc.Iterable[Global___SubmitOrdersItem] | None = ...,
+        cancel_on_disconnect: Global___CancelOnDisconnect | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cancel_on_disconnect", b"_cancel_on_disconnect", "cancel_on_disconnect", b"cancel_on_disconnect"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cancel_on_disconnect", b"_cancel_on_disconnect", "cancel_on_disconnect", b"cancel_on_disconnect", "correlation_id", b"correlation_id", "items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cancel_on_disconnect: _TypeAlias = _typing.Literal["cancel_on_disconnect"]  # noqa: Y015
+    _WhichOneofArgType__cancel_on_disconnect: _TypeAlias = _typing.Literal["_cancel_on_disconnect", b"_cancel_on_disconnect"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cancel_on_disconnect) -> _WhichOneofReturnType__cancel_on_disconnect | None: ...
+
+Global___OrderSessionRequest: _TypeAlias = OrderSessionRequest  # noqa: Y015
+
+@_typing.final
+class CancelOnDisconnect(_message.Message):
+    """Asks for a user's open orders to be cancelled once a session is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    GRACE_SECONDS_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Whose orders; required."""
+    grace_seconds: _builtins.int
+    """For how long a lost session's user may come back with another session that asks for the same, 0 to 3600 s; 0 for at once."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        grace_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace_seconds", b"grace_seconds", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelOnDisconnect: _TypeAlias = CancelOnDisconnect  # noqa: Y015
+
+@_typing.final
+class OrderSessionResponse(_message.Message):
+    """What became of one message's items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CORRELATION_ID_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    correlation_id: _builtins.int
+    """That of the request."""
+    position: _builtins.str
+    """The ledger position after the last item."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmitOrdersResult]:
+        """One result for each item, in the items' order."""
+
+    def __init__(
+        self,
+        *,
+        correlation_id: _builtins.int = ...,
+        results: _abc.Iterable[Global___SubmitOrdersResult] | None = ...,
+        position: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "position", b"position", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderSessionResponse: _TypeAlias = OrderSessionResponse  # noqa: Y015
 
 @_typing.final
 class SetTradingStatusRequest(_message.Message):
@@ -937,6 +1107,32 @@ class SetTradingStatusRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetTradingStatusRequest: _TypeAlias = SetTradingStatusRequest  # noqa: Y015
+
+@_typing.final
+class SetTradingStatusResponse(_message.Message):
+    """The instrument's status now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    position: _builtins.str
+    """The ledger position after the change."""
+    replayed: _builtins.bool
+    """True where this is the answer to an earlier request with the same request_id and content."""
+    def __init__(
+        self,
+        *,
+        position: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTradingStatusResponse: _TypeAlias = SetTradingStatusResponse  # noqa: Y015
 
 @_typing.final
 class SetUserStatusRequest(_message.Message):
@@ -977,6 +1173,32 @@ class SetUserStatusRequest(_message.Message):
 Global___SetUserStatusRequest: _TypeAlias = SetUserStatusRequest  # noqa: Y015
 
 @_typing.final
+class SetUserStatusResponse(_message.Message):
+    """The user's status now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    position: _builtins.str
+    """The ledger position after the change."""
+    replayed: _builtins.bool
+    """True where this is the answer to an earlier request with the same request_id and content."""
+    def __init__(
+        self,
+        *,
+        position: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetUserStatusResponse: _TypeAlias = SetUserStatusResponse  # noqa: Y015
+
+@_typing.final
 class ForceCancelOrderRequest(_message.Message):
     """Cancels any user's order, by an operator."""
 
@@ -1007,6 +1229,38 @@ class ForceCancelOrderRequest(_message.Message):
 Global___ForceCancelOrderRequest: _TypeAlias = ForceCancelOrderRequest  # noqa: Y015
 
 @_typing.final
+class ForceCancelOrderResponse(_message.Message):
+    """What became of the order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPDATES_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    position: _builtins.str
+    """The ledger position after the request."""
+    replayed: _builtins.bool
+    """True where this is the answer to an earlier request with the same request_id and content."""
+    @_builtins.property
+    def updates(self) -> _containers.RepeatedCompositeFieldContainer[_order_pb2.OrderUpdate]:
+        """The order's update: CANCELLED."""
+
+    def __init__(
+        self,
+        *,
+        updates: _abc.Iterable[_order_pb2.OrderUpdate] | None = ...,
+        position: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "replayed", b"replayed", "updates", b"updates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForceCancelOrderResponse: _TypeAlias = ForceCancelOrderResponse  # noqa: Y015
+
+@_typing.final
 class SetInstrumentRequest(_message.Message):
     """Sets an instrument's rules at run time."""
 
@@ -1033,3 +1287,35 @@ class SetInstrumentRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetInstrumentRequest: _TypeAlias = SetInstrumentRequest  # noqa: Y015
+
+@_typing.final
+class SetInstrumentResponse(_message.Message):
+    """The instrument's rules now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    position: _builtins.str
+    """The ledger position after the change."""
+    replayed: _builtins.bool
+    """True where this is the answer to an earlier request with the same request_id and content."""
+    @_builtins.property
+    def instrument(self) -> _instrument_pb2.Instrument:
+        """As they are now, in canonical decimals."""
+
+    def __init__(
+        self,
+        *,
+        instrument: _instrument_pb2.Instrument | None = ...,
+        position: _builtins.str = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["instrument", b"instrument"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument", b"instrument", "position", b"position", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetInstrumentResponse: _TypeAlias = SetInstrumentResponse  # noqa: Y015

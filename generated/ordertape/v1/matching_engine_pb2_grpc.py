@@ -51,6 +51,21 @@ class MatchingEngineStub:
                 request_serializer=ordertape_dot_v1_dot_matching__engine__pb2.SubmitOrdersRequest.SerializeToString,
                 response_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.SubmitOrdersResponse.FromString,
                 _registered_method=True)
+        self.ReplaceOrder = channel.unary_unary(
+                '/ordertape.v1.MatchingEngine/ReplaceOrder',
+                request_serializer=ordertape_dot_v1_dot_matching__engine__pb2.ReplaceOrderRequest.SerializeToString,
+                response_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.ReplaceOrderResponse.FromString,
+                _registered_method=True)
+        self.CancelOrders = channel.unary_unary(
+                '/ordertape.v1.MatchingEngine/CancelOrders',
+                request_serializer=ordertape_dot_v1_dot_matching__engine__pb2.CancelOrdersRequest.SerializeToString,
+                response_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.CancelOrdersResponse.FromString,
+                _registered_method=True)
+        self.OrderSession = channel.stream_stream(
+                '/ordertape.v1.MatchingEngine/OrderSession',
+                request_serializer=ordertape_dot_v1_dot_matching__engine__pb2.OrderSessionRequest.SerializeToString,
+                response_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.OrderSessionResponse.FromString,
+                _registered_method=True)
         self.GetOrderBook = channel.unary_unary(
                 '/ordertape.v1.MatchingEngine/GetOrderBook',
                 request_serializer=ordertape_dot_v1_dot_matching__engine__pb2.GetOrderBookRequest.SerializeToString,
@@ -92,6 +107,31 @@ class MatchingEngineServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplaceOrder(self, request, context):
+        """Changes an open order's terms. Errors: INVALID_ARGUMENT; NOT_FOUND; FAILED_PRECONDITION where the order is closed ("too
+        late"), the new terms are not possible, not covered, or change nothing; ABORTED where the order does not have
+        expected_version; ALREADY_EXISTS where request_id was used with other content. FIX 35=G.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelOrders(self, request, context):
+        """Cancels a user's open orders of these symbols and this side; `dry_run` only counts them. Errors: INVALID_ARGUMENT;
+        ALREADY_EXISTS where request_id was used with other content. FIX 35=q.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OrderSession(self, request_iterator, context):
+        """SubmitOrders as a stream: many messages of many items, answered in order, each durable before its answer. Errors: as
+        SubmitOrders' for a message; UNAVAILABLE where the engine is draining.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetOrderBook(self, request, context):
         """The best price levels of one instrument. Errors: INVALID_ARGUMENT; NOT_FOUND for an unknown symbol. FIX 35=V.
         """
@@ -123,6 +163,21 @@ def add_MatchingEngineServicer_to_server(servicer, server):
                     servicer.SubmitOrders,
                     request_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.SubmitOrdersRequest.FromString,
                     response_serializer=ordertape_dot_v1_dot_matching__engine__pb2.SubmitOrdersResponse.SerializeToString,
+            ),
+            'ReplaceOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplaceOrder,
+                    request_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.ReplaceOrderRequest.FromString,
+                    response_serializer=ordertape_dot_v1_dot_matching__engine__pb2.ReplaceOrderResponse.SerializeToString,
+            ),
+            'CancelOrders': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelOrders,
+                    request_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.CancelOrdersRequest.FromString,
+                    response_serializer=ordertape_dot_v1_dot_matching__engine__pb2.CancelOrdersResponse.SerializeToString,
+            ),
+            'OrderSession': grpc.stream_stream_rpc_method_handler(
+                    servicer.OrderSession,
+                    request_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.OrderSessionRequest.FromString,
+                    response_serializer=ordertape_dot_v1_dot_matching__engine__pb2.OrderSessionResponse.SerializeToString,
             ),
             'GetOrderBook': grpc.unary_unary_rpc_method_handler(
                     servicer.GetOrderBook,
@@ -218,6 +273,87 @@ class MatchingEngine:
             '/ordertape.v1.MatchingEngine/SubmitOrders',
             ordertape_dot_v1_dot_matching__engine__pb2.SubmitOrdersRequest.SerializeToString,
             ordertape_dot_v1_dot_matching__engine__pb2.SubmitOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplaceOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordertape.v1.MatchingEngine/ReplaceOrder',
+            ordertape_dot_v1_dot_matching__engine__pb2.ReplaceOrderRequest.SerializeToString,
+            ordertape_dot_v1_dot_matching__engine__pb2.ReplaceOrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelOrders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordertape.v1.MatchingEngine/CancelOrders',
+            ordertape_dot_v1_dot_matching__engine__pb2.CancelOrdersRequest.SerializeToString,
+            ordertape_dot_v1_dot_matching__engine__pb2.CancelOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OrderSession(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/ordertape.v1.MatchingEngine/OrderSession',
+            ordertape_dot_v1_dot_matching__engine__pb2.OrderSessionRequest.SerializeToString,
+            ordertape_dot_v1_dot_matching__engine__pb2.OrderSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -379,6 +515,26 @@ class OperatorStub:
                 request_serializer=ordertape_dot_v1_dot_matching__engine__pb2.WithdrawRequest.SerializeToString,
                 response_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.WithdrawResponse.FromString,
                 _registered_method=True)
+        self.SetTradingStatus = channel.unary_unary(
+                '/ordertape.v1.Operator/SetTradingStatus',
+                request_serializer=ordertape_dot_v1_dot_matching__engine__pb2.SetTradingStatusRequest.SerializeToString,
+                response_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.SetTradingStatusResponse.FromString,
+                _registered_method=True)
+        self.SetUserStatus = channel.unary_unary(
+                '/ordertape.v1.Operator/SetUserStatus',
+                request_serializer=ordertape_dot_v1_dot_matching__engine__pb2.SetUserStatusRequest.SerializeToString,
+                response_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.SetUserStatusResponse.FromString,
+                _registered_method=True)
+        self.ForceCancelOrder = channel.unary_unary(
+                '/ordertape.v1.Operator/ForceCancelOrder',
+                request_serializer=ordertape_dot_v1_dot_matching__engine__pb2.ForceCancelOrderRequest.SerializeToString,
+                response_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.ForceCancelOrderResponse.FromString,
+                _registered_method=True)
+        self.SetInstrument = channel.unary_unary(
+                '/ordertape.v1.Operator/SetInstrument',
+                request_serializer=ordertape_dot_v1_dot_matching__engine__pb2.SetInstrumentRequest.SerializeToString,
+                response_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.SetInstrumentResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorServicer:
@@ -401,6 +557,36 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetTradingStatus(self, request, context):
+        """Halts or resumes an instrument: while it is halted, new orders are REJECTED, open ones rest and can be cancelled. Errors:
+        INVALID_ARGUMENT; NOT_FOUND for an unknown symbol; ALREADY_EXISTS where request_id was used with other content.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetUserStatus(self, request, context):
+        """Suspends or readmits a user: a suspended user's new orders are REJECTED. Errors: INVALID_ARGUMENT; ALREADY_EXISTS.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForceCancelOrder(self, request, context):
+        """Cancels any user's open order. Errors: INVALID_ARGUMENT; NOT_FOUND; FAILED_PRECONDITION where it is closed; ALREADY_EXISTS.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetInstrument(self, request, context):
+        """Sets an instrument's rules, or lists a new one. Errors: INVALID_ARGUMENT; FAILED_PRECONDITION for rules that contradict
+        themselves, another instrument, or the decimals that are fixed; ALREADY_EXISTS.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -413,6 +599,26 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.Withdraw,
                     request_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.WithdrawRequest.FromString,
                     response_serializer=ordertape_dot_v1_dot_matching__engine__pb2.WithdrawResponse.SerializeToString,
+            ),
+            'SetTradingStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTradingStatus,
+                    request_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.SetTradingStatusRequest.FromString,
+                    response_serializer=ordertape_dot_v1_dot_matching__engine__pb2.SetTradingStatusResponse.SerializeToString,
+            ),
+            'SetUserStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetUserStatus,
+                    request_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.SetUserStatusRequest.FromString,
+                    response_serializer=ordertape_dot_v1_dot_matching__engine__pb2.SetUserStatusResponse.SerializeToString,
+            ),
+            'ForceCancelOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForceCancelOrder,
+                    request_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.ForceCancelOrderRequest.FromString,
+                    response_serializer=ordertape_dot_v1_dot_matching__engine__pb2.ForceCancelOrderResponse.SerializeToString,
+            ),
+            'SetInstrument': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetInstrument,
+                    request_deserializer=ordertape_dot_v1_dot_matching__engine__pb2.SetInstrumentRequest.FromString,
+                    response_serializer=ordertape_dot_v1_dot_matching__engine__pb2.SetInstrumentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -470,6 +676,114 @@ class Operator:
             '/ordertape.v1.Operator/Withdraw',
             ordertape_dot_v1_dot_matching__engine__pb2.WithdrawRequest.SerializeToString,
             ordertape_dot_v1_dot_matching__engine__pb2.WithdrawResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTradingStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordertape.v1.Operator/SetTradingStatus',
+            ordertape_dot_v1_dot_matching__engine__pb2.SetTradingStatusRequest.SerializeToString,
+            ordertape_dot_v1_dot_matching__engine__pb2.SetTradingStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetUserStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordertape.v1.Operator/SetUserStatus',
+            ordertape_dot_v1_dot_matching__engine__pb2.SetUserStatusRequest.SerializeToString,
+            ordertape_dot_v1_dot_matching__engine__pb2.SetUserStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForceCancelOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordertape.v1.Operator/ForceCancelOrder',
+            ordertape_dot_v1_dot_matching__engine__pb2.ForceCancelOrderRequest.SerializeToString,
+            ordertape_dot_v1_dot_matching__engine__pb2.ForceCancelOrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetInstrument(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordertape.v1.Operator/SetInstrument',
+            ordertape_dot_v1_dot_matching__engine__pb2.SetInstrumentRequest.SerializeToString,
+            ordertape_dot_v1_dot_matching__engine__pb2.SetInstrumentResponse.FromString,
             options,
             channel_credentials,
             insecure,

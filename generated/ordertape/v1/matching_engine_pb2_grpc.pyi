@@ -47,6 +47,19 @@ class MatchingEngineStub:
     """Places and cancels many orders: applied in order, each by itself, one result each, all durable before the answer. One
     bad item fails itself alone. Errors: INVALID_ARGUMENT where there is no item or more than 500.
     """
+    ReplaceOrder: _grpc.UnaryUnaryMultiCallable[_matching_engine_pb2.ReplaceOrderRequest, _matching_engine_pb2.ReplaceOrderResponse]
+    """Changes an open order's terms. Errors: INVALID_ARGUMENT; NOT_FOUND; FAILED_PRECONDITION where the order is closed ("too
+    late"), the new terms are not possible, not covered, or change nothing; ABORTED where the order does not have
+    expected_version; ALREADY_EXISTS where request_id was used with other content. FIX 35=G.
+    """
+    CancelOrders: _grpc.UnaryUnaryMultiCallable[_matching_engine_pb2.CancelOrdersRequest, _matching_engine_pb2.CancelOrdersResponse]
+    """Cancels a user's open orders of these symbols and this side; `dry_run` only counts them. Errors: INVALID_ARGUMENT;
+    ALREADY_EXISTS where request_id was used with other content. FIX 35=q.
+    """
+    OrderSession: _grpc.StreamStreamMultiCallable[_matching_engine_pb2.OrderSessionRequest, _matching_engine_pb2.OrderSessionResponse]
+    """SubmitOrders as a stream: many messages of many items, answered in order, each durable before its answer. Errors: as
+    SubmitOrders' for a message; UNAVAILABLE where the engine is draining.
+    """
     GetOrderBook: _grpc.UnaryUnaryMultiCallable[_matching_engine_pb2.GetOrderBookRequest, _matching_engine_pb2.GetOrderBookResponse]
     """The best price levels of one instrument. Errors: INVALID_ARGUMENT; NOT_FOUND for an unknown symbol. FIX 35=V."""
     ListInstruments: _grpc.UnaryUnaryMultiCallable[_matching_engine_pb2.ListInstrumentsRequest, _matching_engine_pb2.ListInstrumentsResponse]
@@ -70,6 +83,19 @@ class MatchingEngineAsyncStub(MatchingEngineStub):
     SubmitOrders: _aio.UnaryUnaryMultiCallable[_matching_engine_pb2.SubmitOrdersRequest, _matching_engine_pb2.SubmitOrdersResponse]  # type: ignore[assignment]
     """Places and cancels many orders: applied in order, each by itself, one result each, all durable before the answer. One
     bad item fails itself alone. Errors: INVALID_ARGUMENT where there is no item or more than 500.
+    """
+    ReplaceOrder: _aio.UnaryUnaryMultiCallable[_matching_engine_pb2.ReplaceOrderRequest, _matching_engine_pb2.ReplaceOrderResponse]  # type: ignore[assignment]
+    """Changes an open order's terms. Errors: INVALID_ARGUMENT; NOT_FOUND; FAILED_PRECONDITION where the order is closed ("too
+    late"), the new terms are not possible, not covered, or change nothing; ABORTED where the order does not have
+    expected_version; ALREADY_EXISTS where request_id was used with other content. FIX 35=G.
+    """
+    CancelOrders: _aio.UnaryUnaryMultiCallable[_matching_engine_pb2.CancelOrdersRequest, _matching_engine_pb2.CancelOrdersResponse]  # type: ignore[assignment]
+    """Cancels a user's open orders of these symbols and this side; `dry_run` only counts them. Errors: INVALID_ARGUMENT;
+    ALREADY_EXISTS where request_id was used with other content. FIX 35=q.
+    """
+    OrderSession: _aio.StreamStreamMultiCallable[_matching_engine_pb2.OrderSessionRequest, _matching_engine_pb2.OrderSessionResponse]  # type: ignore[assignment]
+    """SubmitOrders as a stream: many messages of many items, answered in order, each durable before its answer. Errors: as
+    SubmitOrders' for a message; UNAVAILABLE where the engine is draining.
     """
     GetOrderBook: _aio.UnaryUnaryMultiCallable[_matching_engine_pb2.GetOrderBookRequest, _matching_engine_pb2.GetOrderBookResponse]  # type: ignore[assignment]
     """The best price levels of one instrument. Errors: INVALID_ARGUMENT; NOT_FOUND for an unknown symbol. FIX 35=V."""
@@ -109,6 +135,37 @@ class MatchingEngineServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_matching_engine_pb2.SubmitOrdersResponse, _abc.Awaitable[_matching_engine_pb2.SubmitOrdersResponse]]:
         """Places and cancels many orders: applied in order, each by itself, one result each, all durable before the answer. One
         bad item fails itself alone. Errors: INVALID_ARGUMENT where there is no item or more than 500.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplaceOrder(
+        self,
+        request: _matching_engine_pb2.ReplaceOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_matching_engine_pb2.ReplaceOrderResponse, _abc.Awaitable[_matching_engine_pb2.ReplaceOrderResponse]]:
+        """Changes an open order's terms. Errors: INVALID_ARGUMENT; NOT_FOUND; FAILED_PRECONDITION where the order is closed ("too
+        late"), the new terms are not possible, not covered, or change nothing; ABORTED where the order does not have
+        expected_version; ALREADY_EXISTS where request_id was used with other content. FIX 35=G.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelOrders(
+        self,
+        request: _matching_engine_pb2.CancelOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_matching_engine_pb2.CancelOrdersResponse, _abc.Awaitable[_matching_engine_pb2.CancelOrdersResponse]]:
+        """Cancels a user's open orders of these symbols and this side; `dry_run` only counts them. Errors: INVALID_ARGUMENT;
+        ALREADY_EXISTS where request_id was used with other content. FIX 35=q.
+        """
+
+    @_abc_1.abstractmethod
+    def OrderSession(
+        self,
+        request_iterator: _MaybeAsyncIterator[_matching_engine_pb2.OrderSessionRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_matching_engine_pb2.OrderSessionResponse], _abc.AsyncIterator[_matching_engine_pb2.OrderSessionResponse]]:
+        """SubmitOrders as a stream: many messages of many items, answered in order, each durable before its answer. Errors: as
+        SubmitOrders' for a message; UNAVAILABLE where the engine is draining.
         """
 
     @_abc_1.abstractmethod
@@ -174,6 +231,18 @@ class OperatorStub:
     """
     Withdraw: _grpc.UnaryUnaryMultiCallable[_matching_engine_pb2.WithdrawRequest, _matching_engine_pb2.WithdrawResponse]
     """Takes available money out of the exchange. Errors: as Deposit's; FAILED_PRECONDITION for more than is available."""
+    SetTradingStatus: _grpc.UnaryUnaryMultiCallable[_matching_engine_pb2.SetTradingStatusRequest, _matching_engine_pb2.SetTradingStatusResponse]
+    """Halts or resumes an instrument: while it is halted, new orders are REJECTED, open ones rest and can be cancelled. Errors:
+    INVALID_ARGUMENT; NOT_FOUND for an unknown symbol; ALREADY_EXISTS where request_id was used with other content.
+    """
+    SetUserStatus: _grpc.UnaryUnaryMultiCallable[_matching_engine_pb2.SetUserStatusRequest, _matching_engine_pb2.SetUserStatusResponse]
+    """Suspends or readmits a user: a suspended user's new orders are REJECTED. Errors: INVALID_ARGUMENT; ALREADY_EXISTS."""
+    ForceCancelOrder: _grpc.UnaryUnaryMultiCallable[_matching_engine_pb2.ForceCancelOrderRequest, _matching_engine_pb2.ForceCancelOrderResponse]
+    """Cancels any user's open order. Errors: INVALID_ARGUMENT; NOT_FOUND; FAILED_PRECONDITION where it is closed; ALREADY_EXISTS."""
+    SetInstrument: _grpc.UnaryUnaryMultiCallable[_matching_engine_pb2.SetInstrumentRequest, _matching_engine_pb2.SetInstrumentResponse]
+    """Sets an instrument's rules, or lists a new one. Errors: INVALID_ARGUMENT; FAILED_PRECONDITION for rules that contradict
+    themselves, another instrument, or the decimals that are fixed; ALREADY_EXISTS.
+    """
 
 @_typing.type_check_only
 class OperatorAsyncStub(OperatorStub):
@@ -187,6 +256,18 @@ class OperatorAsyncStub(OperatorStub):
     """
     Withdraw: _aio.UnaryUnaryMultiCallable[_matching_engine_pb2.WithdrawRequest, _matching_engine_pb2.WithdrawResponse]  # type: ignore[assignment]
     """Takes available money out of the exchange. Errors: as Deposit's; FAILED_PRECONDITION for more than is available."""
+    SetTradingStatus: _aio.UnaryUnaryMultiCallable[_matching_engine_pb2.SetTradingStatusRequest, _matching_engine_pb2.SetTradingStatusResponse]  # type: ignore[assignment]
+    """Halts or resumes an instrument: while it is halted, new orders are REJECTED, open ones rest and can be cancelled. Errors:
+    INVALID_ARGUMENT; NOT_FOUND for an unknown symbol; ALREADY_EXISTS where request_id was used with other content.
+    """
+    SetUserStatus: _aio.UnaryUnaryMultiCallable[_matching_engine_pb2.SetUserStatusRequest, _matching_engine_pb2.SetUserStatusResponse]  # type: ignore[assignment]
+    """Suspends or readmits a user: a suspended user's new orders are REJECTED. Errors: INVALID_ARGUMENT; ALREADY_EXISTS."""
+    ForceCancelOrder: _aio.UnaryUnaryMultiCallable[_matching_engine_pb2.ForceCancelOrderRequest, _matching_engine_pb2.ForceCancelOrderResponse]  # type: ignore[assignment]
+    """Cancels any user's open order. Errors: INVALID_ARGUMENT; NOT_FOUND; FAILED_PRECONDITION where it is closed; ALREADY_EXISTS."""
+    SetInstrument: _aio.UnaryUnaryMultiCallable[_matching_engine_pb2.SetInstrumentRequest, _matching_engine_pb2.SetInstrumentResponse]  # type: ignore[assignment]
+    """Sets an instrument's rules, or lists a new one. Errors: INVALID_ARGUMENT; FAILED_PRECONDITION for rules that contradict
+    themselves, another instrument, or the decimals that are fixed; ALREADY_EXISTS.
+    """
 
 class OperatorServicer(metaclass=_abc_1.ABCMeta):
     """What only the exchange's operator may do; can be served at an address of its own."""
@@ -209,5 +290,41 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_matching_engine_pb2.WithdrawResponse, _abc.Awaitable[_matching_engine_pb2.WithdrawResponse]]:
         """Takes available money out of the exchange. Errors: as Deposit's; FAILED_PRECONDITION for more than is available."""
+
+    @_abc_1.abstractmethod
+    def SetTradingStatus(
+        self,
+        request: _matching_engine_pb2.SetTradingStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_matching_engine_pb2.SetTradingStatusResponse, _abc.Awaitable[_matching_engine_pb2.SetTradingStatusResponse]]:
+        """Halts or resumes an instrument: while it is halted, new orders are REJECTED, open ones rest and can be cancelled. Errors:
+        INVALID_ARGUMENT; NOT_FOUND for an unknown symbol; ALREADY_EXISTS where request_id was used with other content.
+        """
+
+    @_abc_1.abstractmethod
+    def SetUserStatus(
+        self,
+        request: _matching_engine_pb2.SetUserStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_matching_engine_pb2.SetUserStatusResponse, _abc.Awaitable[_matching_engine_pb2.SetUserStatusResponse]]:
+        """Suspends or readmits a user: a suspended user's new orders are REJECTED. Errors: INVALID_ARGUMENT; ALREADY_EXISTS."""
+
+    @_abc_1.abstractmethod
+    def ForceCancelOrder(
+        self,
+        request: _matching_engine_pb2.ForceCancelOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_matching_engine_pb2.ForceCancelOrderResponse, _abc.Awaitable[_matching_engine_pb2.ForceCancelOrderResponse]]:
+        """Cancels any user's open order. Errors: INVALID_ARGUMENT; NOT_FOUND; FAILED_PRECONDITION where it is closed; ALREADY_EXISTS."""
+
+    @_abc_1.abstractmethod
+    def SetInstrument(
+        self,
+        request: _matching_engine_pb2.SetInstrumentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_matching_engine_pb2.SetInstrumentResponse, _abc.Awaitable[_matching_engine_pb2.SetInstrumentResponse]]:
+        """Sets an instrument's rules, or lists a new one. Errors: INVALID_ARGUMENT; FAILED_PRECONDITION for rules that contradict
+        themselves, another instrument, or the decimals that are fixed; ALREADY_EXISTS.
+        """
 
 def add_OperatorServicer_to_server(servicer: OperatorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
