@@ -1,4 +1,6 @@
-"""``python -m services.matching_engine``: the engine, or with ``ledger`` its ledger printed and verified."""
+"""``python -m services.matching_engine``: the engine, or with ``ledger`` its ledger printed and verified, or with ``snapshot`` a
+snapshot of its state made.
+"""
 
 import argparse
 import sys
@@ -10,10 +12,11 @@ from pydantic import ValidationError
 
 from services.domain.errors import BadInstrument
 from services.matching_engine import ledger_command
-from services.matching_engine.bootstrap import Engine, write_ready_file
+from services.matching_engine.bootstrap import LEDGER_FOLDER, Engine, write_ready_file
 from services.matching_engine.clock import ClockBehindLedger
 from services.matching_engine.config import EngineSettings, load
 from services.matching_engine.ledger import LedgerError
+from services.matching_engine.snapshots import SNAPSHOTS_FOLDER, making
 from services.serving.logs import configure_logging
 from services.serving.process import exit_when_a_thread_dies, run_until_signal, settle_memory
 from services.wire.ledger_codec import LedgerUnreadable
@@ -27,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] == "ledger":
         return ledger_command.main(arguments[1:])
+    if arguments and arguments[0] == "snapshot":
+        return making.main(arguments[1:], LEDGER_FOLDER, SNAPSHOTS_FOLDER)
     given = _parser().parse_args(arguments)
     try:
         settings = _settings(given)
@@ -89,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m services.matching_engine",
         description="The matching engine. Settings: this command line > ORDERTAPE_ENGINE_... > the config file > defaults.",
-        epilog="`... ledger --help` tells how to print and verify a ledger.",
+        epilog="`... ledger --help` tells how to print and verify a ledger, `... snapshot --help` how to make a snapshot.",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file; services/matching_engine/config.py shows one")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of the ledger and its index")

@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from ordertape.v1 import matching_engine_pb2, order_pb2
-from services.matching_engine.sequencer import Answer, Outcome, Submitted
+from services.matching_engine.work import Answer, Outcome, Submitted
 from services.wire.errors import CallError
 
 # Clients refuse messages of more than 4 MiB unless told otherwise, so answers stay well below.
 UPDATES_BYTES_MAX: Final = 1 << 20
 
 OrderAnswer: TypeAlias = (
-    matching_engine_pb2.PlaceOrderResponse | matching_engine_pb2.CancelOrderResponse | matching_engine_pb2.SubmitOrdersResult
+    matching_engine_pb2.PlaceOrderResponse
+    | matching_engine_pb2.CancelOrderResponse
+    | matching_engine_pb2.ReplaceOrderResponse
+    | matching_engine_pb2.SubmitOrdersResult
 )
 
 

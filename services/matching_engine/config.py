@@ -76,6 +76,7 @@ class InstrumentConfig(BaseModel):
     notional_min: Amount = "0"
     maker_fee_rate: Amount = "0"
     taker_fee_rate: Amount = "0"
+    price_band_rate: Amount | None = None
 
     def rules(self) -> InstrumentRules:
         """The instrument as the core takes it."""
@@ -95,11 +96,20 @@ class EngineSettings(BaseSettings):
     feeds: dict[Name, str] = Field(default_factory=lambda: {"history": "tcp://127.0.0.1:50053"})
     instruments: list[InstrumentConfig] = []
     trades_per_order_max: int = Field(5000, ge=1, le=5000)
+    # 0 for no limit.
+    open_orders_per_user_max: int = Field(0, ge=0)
+    # When DAY orders expire, after midnight UTC.
+    session_end_seconds: int = Field(0, ge=0, lt=86_400)
     ledger_segment_bytes_max: int = Field(64 << 20, ge=1 << 16)
+    # A snapshot is made whenever the ledger has grown by so many commands; 0 for never. A start reads so many at most, and those
+    # that came while the last snapshot was made.
+    snapshot_every_commands: int = Field(200_000, ge=0)
     calls_max: int = Field(1000, ge=1)
     call_threads_max: int = Field(32, ge=1)
     # ReplayLedger streams at once, a thread each.
     replays_max: int = Field(32, ge=1)
+    # OrderSession streams at once, two threads each.
+    sessions_max: int = Field(100, ge=1)
     drain_grace_seconds: float = Field(10.0, ge=0)
     accept_clock: bool = False
     log_level: LogLevel = "INFO"

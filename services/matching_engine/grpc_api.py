@@ -1,39 +1,39 @@
 """The engine's calls: check what the message shows, hand the command to the sequencer, answer with what is durable by then."""
 
-import grpc
-from google.protobuf.message import Message
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
+from typing import TypeAlias
 
-from ordertape.v1 import instrument_pb2, matching_engine_pb2, matching_engine_pb2_grpc
-from services.domain.accounts import Balance
-from services.domain.book import LevelView
-from services.domain.commands import Command
-from services.domain.exchange import find_instrument
-from services.domain.instrument import Instrument
-from services.domain.money import to_text
-from services.domain.state import ExchangeState
+import grpc
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
+from ordertape.v1 import matching_engine_pb2, matching_engine_pb2_grpc
 from services.matching_engine.answers import AnswerBudget, answered
-from services.matching_engine.keys import key_of
-from services.matching_engine.sequencer import Mutation, Sequencer
+from services.matching_engine.sequencer import Sequencer
+from services.matching_engine.sessions import Sessions
+from services.matching_engine.views import balances, count_orders, instruments, order_book
+from services.matching_engine.work import Mutation, mutation_of
 from services.wire.errors import CallError, Violation, invalid_request, item_error_of
-from services.wire.instrument_codec import encode_rules
-from services.wire.position import encode_position
+from services.wire.place_request import place_command
 from services.wire.requests import (
-    LedgerRequest,
     cancel_command,
+    cancel_orders_command,
     check_list_balances,
     check_order_book,
+    check_session_message,
     check_submit,
-    deposit_command,
-    place_command,
-    withdraw_command,
+    replace_command,
 )
+
+_Results: TypeAlias = RepeatedCompositeFieldContainer[matching_engine_pb2.SubmitOrdersResult]
 
 
 class MatchingEngineApi(matching_engine_pb2_grpc.MatchingEngineServicer):
     """Order entry and market state."""
 
-    def __init__(self, sequencer: Sequencer) -> None:
+    def __init__(self, sequencer: Sequencer, sessions: Sessions) -> None:
         self._sequencer = sequencer
+        self._sessions = sessions
 
     def PlaceOrder(
         self, request: matching_engine_pb2.PlaceOrderRequest, context: grpc.ServicerContext
@@ -53,38 +53,80 @@ class MatchingEngineApi(matching_engine_pb2_grpc.MatchingEngineServicer):
         AnswerBudget((answer,)).fill(response, answer)
         return response
 
+    def ReplaceOrder(
+        self, request: matching_engine_pb2.ReplaceOrderRequest, context: grpc.ServicerContext
+    ) -> matching_engine_pb2.ReplaceOrderResponse:
+        """Change an open order's terms."""
+        answer = answered(self._sequencer.submit((_replace(request),)))
+        response = matching_engine_pb2.ReplaceOrderResponse()
+        AnswerBudget((answer,)).fill(response, answer)
+        return response
+
+    def CancelOrders(
+        self, request: matching_engine_pb2.CancelOrdersRequest, context: grpc.ServicerContext
+    ) -> matching_engine_pb2.CancelOrdersResponse:
+        """Cancel a user's open orders, or count them."""
+        command = cancel_orders_command(request)
+        if request.dry_run:
+            return self._sequencer.read(lambda state: count_orders(state, command))
+        answer = answered(self._sequencer.submit((mutation_of(command, "cancel_orders", request),)))
+        return matching_engine_pb2.CancelOrdersResponse(
+            cancelled_count=answer.batch.message.commands[-1].mass_cancel_done.cancelled_count,
+            position=answer.position,
+            replayed=answer.replayed,
+        )
+
+    def OrderSession(
+        self, request_iterator: Iterator[matching_engine_pb2.OrderSessionRequest], context: grpc.ServicerContext
+    ) -> Iterator[matching_engine_pb2.OrderSessionResponse]:
+        """SubmitOrders as a stream, with the caller's own numbers."""
+        first = True
+        with ExitStack() as stack:
+            for request in stack.enter_context(closing(self._sessions.messages(request_iterator))):
+                check_session_message(request, first=first)
+                if request.HasField("cancel_on_disconnect"):
+                    stack.enter_context(self._sessions.session(request.cancel_on_disconnect))
+                first = False
+                response = matching_engine_pb2.OrderSessionResponse(correlation_id=request.correlation_id)
+                response.position = self._submit(request.items, response.results)
+                yield response
+
     def SubmitOrders(
         self, request: matching_engine_pb2.SubmitOrdersRequest, context: grpc.ServicerContext
     ) -> matching_engine_pb2.SubmitOrdersResponse:
         """Place and cancel many orders, in order, each by itself."""
         check_submit(request)
-        items = [_item(item) for item in request.items]
+        response = matching_engine_pb2.SubmitOrdersResponse()
+        response.position = self._submit(request.items, response.results)
+        return response
+
+    def _submit(self, requested: Iterable[matching_engine_pb2.SubmitOrdersItem], results: _Results) -> str:
+        """Have the items decided and write their results; returns the position after the last."""
+        items = [_item(item) for item in requested]
         submitted = self._sequencer.submit([item for item in items if isinstance(item, Mutation)])
         decided = iter(submitted.outcomes)
         outcomes = [item if isinstance(item, CallError) else next(decided) for item in items]
-        response = matching_engine_pb2.SubmitOrdersResponse()
         budget = AnswerBudget(outcomes)
-        add = response.results.add
+        add = results.add
         for outcome in outcomes:
             if isinstance(outcome, CallError):
                 add().error.CopyFrom(item_error_of(outcome))
             else:
                 budget.fill(add(), outcome)
-        response.position = submitted.position
-        return response
+        return submitted.position
 
     def GetOrderBook(
         self, request: matching_engine_pb2.GetOrderBookRequest, context: grpc.ServicerContext
     ) -> matching_engine_pb2.GetOrderBookResponse:
         """The best price levels of one instrument."""
         depth = check_order_book(request)
-        return self._sequencer.read(lambda state: _order_book(state, request.symbol, depth))
+        return self._sequencer.read(lambda state: order_book(state, request.symbol, depth))
 
     def ListInstruments(
         self, request: matching_engine_pb2.ListInstrumentsRequest, context: grpc.ServicerContext
     ) -> matching_engine_pb2.ListInstrumentsResponse:
         """All instruments."""
-        return self._sequencer.read(_instruments)
+        return self._sequencer.read(instruments)
 
 
 class AccountsApi(matching_engine_pb2_grpc.AccountsServicer):
@@ -98,46 +140,19 @@ class AccountsApi(matching_engine_pb2_grpc.AccountsServicer):
     ) -> matching_engine_pb2.ListBalancesResponse:
         """All balances of one user."""
         check_list_balances(request)
-        return self._sequencer.read(lambda state: _balances(state, request.user_id))
-
-
-class OperatorApi(matching_engine_pb2_grpc.OperatorServicer):
-    """What only the exchange's operator may do."""
-
-    def __init__(self, sequencer: Sequencer) -> None:
-        self._sequencer = sequencer
-
-    def Deposit(
-        self, request: matching_engine_pb2.DepositRequest, context: grpc.ServicerContext
-    ) -> matching_engine_pb2.DepositResponse:
-        """Bring money in."""
-        mutation = _mutation(deposit_command(request), "deposit", request)
-        answer = answered(self._sequencer.submit((mutation,)))
-        done = answer.batch.message.commands[0].deposit
-        balance = matching_engine_pb2.Balance(asset=done.asset, available=done.available_after, held=done.held_after)
-        return matching_engine_pb2.DepositResponse(balance=balance, position=answer.position, replayed=answer.replayed)
-
-    def Withdraw(
-        self, request: matching_engine_pb2.WithdrawRequest, context: grpc.ServicerContext
-    ) -> matching_engine_pb2.WithdrawResponse:
-        """Take available money out."""
-        mutation = _mutation(withdraw_command(request), "withdraw", request)
-        answer = answered(self._sequencer.submit((mutation,)))
-        done = answer.batch.message.commands[0].withdraw
-        balance = matching_engine_pb2.Balance(asset=done.asset, available=done.available_after, held=done.held_after)
-        return matching_engine_pb2.WithdrawResponse(balance=balance, position=answer.position, replayed=answer.replayed)
+        return self._sequencer.read(lambda state: balances(state, request.user_id))
 
 
 def _place(request: matching_engine_pb2.PlaceOrderRequest, path: str = "") -> Mutation:
-    return _mutation(place_command(request, path), "place_order", request)
+    return mutation_of(place_command(request, path), "place_order", request)
 
 
 def _cancel(request: matching_engine_pb2.CancelOrderRequest, path: str = "") -> Mutation:
-    return _mutation(cancel_command(request, path), "cancel_order", request)
+    return mutation_of(cancel_command(request, path), "cancel_order", request)
 
 
-def _mutation(command: Command, name: str, request: Message) -> Mutation:
-    return Mutation(command, LedgerRequest(name, request), key_of(name, request))
+def _replace(request: matching_engine_pb2.ReplaceOrderRequest, path: str = "") -> Mutation:
+    return mutation_of(replace_command(request, path), "replace_order", request)
 
 
 def _item(item: matching_engine_pb2.SubmitOrdersItem) -> Mutation | CallError:
@@ -148,47 +163,8 @@ def _item(item: matching_engine_pb2.SubmitOrdersItem) -> Mutation | CallError:
             return _place(item.place, "place.")
         if action == "cancel":
             return _cancel(item.cancel, "cancel.")
-        return invalid_request([Violation("action", "is required: one of place and cancel")])
+        if action == "replace":
+            return _replace(item.replace, "replace.")
+        return invalid_request([Violation("action", "is required: one of place, cancel and replace")])
     except CallError as error:
         return error
-
-
-def _order_book(state: ExchangeState, symbol: str, depth: int) -> matching_engine_pb2.GetOrderBookResponse:
-    instrument, book = find_instrument(state, symbol), state.books.get(symbol)
-    assert book is not None
-    response = matching_engine_pb2.GetOrderBookResponse(
-        bids=[_level(view, instrument) for view in book.bids.levels(depth)],
-        asks=[_level(view, instrument) for view in book.asks.levels(depth)],
-        position=encode_position(state.ledger_id, state.sequence),
-        trading_status=instrument_pb2.TRADING_STATUS_TRADING,
-    )
-    if book.last_trade_price is not None:
-        response.last_trade_price = to_text(book.last_trade_price, instrument.price_decimals)
-    return response
-
-
-def _level(view: LevelView, instrument: Instrument) -> matching_engine_pb2.BookLevel:
-    return matching_engine_pb2.BookLevel(
-        price=to_text(view.price, instrument.price_decimals),
-        qty=to_text(view.qty, instrument.qty_decimals),
-        order_count=view.order_count,
-    )
-
-
-def _instruments(state: ExchangeState) -> matching_engine_pb2.ListInstrumentsResponse:
-    response = matching_engine_pb2.ListInstrumentsResponse(position=encode_position(state.ledger_id, state.sequence))
-    for symbol in sorted(state.instruments):
-        encode_rules(state.instruments[symbol].rules, response.instruments.add())
-    return response
-
-
-def _balances(state: ExchangeState, user_id: str) -> matching_engine_pb2.ListBalancesResponse:
-    balances = [_balance(state, asset, balance) for asset, balance in state.accounts.balances(user_id).items()]
-    return matching_engine_pb2.ListBalancesResponse(balances=balances, position=encode_position(state.ledger_id, state.sequence))
-
-
-def _balance(state: ExchangeState, asset: str, balance: Balance) -> matching_engine_pb2.Balance:
-    decimals = state.asset_decimals[asset]
-    return matching_engine_pb2.Balance(
-        asset=asset, available=to_text(balance.available, decimals), held=to_text(balance.held, decimals)
-    )

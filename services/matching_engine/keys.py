@@ -28,22 +28,42 @@ class Key(NamedTuple):
     key: str
 
 
-_FIELDS = {
-    "place_order": (KeyKind.PLACE, "client_order_id"),
-    "cancel_order": (KeyKind.CANCEL, "request_id"),
-    "deposit": (KeyKind.DEPOSIT, "request_id"),
-    "withdraw": (KeyKind.WITHDRAW, "request_id"),
+# An operator's keys are the operator's own, whomever the request is about.
+_OPERATOR = ""
+_KINDS = {
+    "place_order": KeyKind.PLACE,
+    "cancel_order": KeyKind.CANCEL,
+    "replace_order": KeyKind.REPLACE,
+    "cancel_orders": KeyKind.MASS_CANCEL,
+    "deposit": KeyKind.DEPOSIT,
+    "withdraw": KeyKind.WITHDRAW,
+    "set_trading_status": KeyKind.OPERATOR_CONTROL,
+    "set_user_status": KeyKind.OPERATOR_CONTROL,
+    "force_cancel_order": KeyKind.OPERATOR_CONTROL,
+    "set_instrument": KeyKind.OPERATOR_CONTROL,
 }
+
+# The command with which the last batch of a request about many orders ends.
+_LAST_COMMANDS = {"cancel_orders": "mass_cancel_done", "set_user_status": "user_status_set"}
+
+
+def completes_request(batch: ledger_pb2.LedgerBatch) -> bool:
+    """Whether nothing of the batch's request is left to do: only then has it used its key, so that what a kill has cut short is
+    carried on by a retry.
+    """
+    last = _LAST_COMMANDS.get(str(batch.WhichOneof("request")))
+    return last is None or batch.commands[-1].WhichOneof("command") == last
 
 
 def key_of(name: str, request: Message) -> Key | None:
     """The key of a request (``name`` in LedgerBatch's oneof), None where it has none."""
-    kind_and_field = _FIELDS.get(name)
-    if kind_and_field is None:
+    kind = _KINDS.get(name)
+    if kind is None:
         return None
-    kind, field = kind_and_field
-    text: str = getattr(request, field)
-    return Key(request.user_id, kind, text) if text else None  # type: ignore[attr-defined]
+    text: str = getattr(request, "client_order_id" if kind == KeyKind.PLACE else "request_id")
+    if not text:
+        return None
+    return Key(_OPERATOR if kind == KeyKind.OPERATOR_CONTROL else getattr(request, "user_id"), kind, text)  # noqa: B009
 
 
 def stored_request(batch: ledger_pb2.LedgerBatch) -> tuple[str, Message]:

@@ -16,10 +16,12 @@ from services.domain.state import ExchangeState
 from services.matching_engine.keys import stored_request
 from services.matching_engine.ledger import LedgerError, SegmentReader
 from services.matching_engine.recovery import Unfoldable, fold
+from services.matching_engine.snapshots import SNAPSHOTS_FOLDER, SnapshotUnusable, list_snapshots, load_snapshot, snapshot_path
 from services.wire.errors import CallError
 from services.wire.fields import microseconds_of
 from services.wire.ledger_codec import LedgerUnreadable, encode_batch
-from services.wire.requests import LedgerRequest, command_of
+from services.wire.requests import LedgerRequest
+from services.wire.stored_requests import command_of
 
 LEDGER_FOLDER: Final = "ledger"
 BAD_LEDGER: Final = 65
@@ -30,9 +32,9 @@ def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     try:
         if given.verify:
-            return _verify(given.data_dir / LEDGER_FOLDER, quiet=given.quiet)
+            return _verify(given.data_dir, quiet=given.quiet)
         return _print(given.data_dir / LEDGER_FOLDER, given.after, given.limit, given.output)
-    except (LedgerError, LedgerUnreadable) as error:
+    except (LedgerError, LedgerUnreadable, SnapshotUnusable) as error:
         print(error, file=sys.stderr)
         return BAD_LEDGER
     except BrokenPipeError:
@@ -68,17 +70,47 @@ class Audit:
             raise Unfoldable(batch.first_sequence, "its request gives other commands")
 
 
-def _verify(folder: Path, *, quiet: bool) -> int:
+class SnapshotCheck:
+    """Compares each snapshot with the fold at its sequence."""
+
+    def __init__(self, folder: Path) -> None:
+        self.checked = 0
+        self._folder = folder
+        self._waiting = list_snapshots(folder)  # the oldest is last
+
+    def at(self, state: ExchangeState, ledger: SegmentReader) -> None:
+        """Called after each batch. Raises SnapshotUnusable where the snapshot that was taken here is another state."""
+        while self._waiting and self._waiting[-1] <= state.sequence:
+            self._check(self._waiting.pop(), state, ledger)
+
+    def end(self, ledger: SegmentReader) -> None:
+        """Called after the last batch. Raises SnapshotUnusable for what the ledger does not reach."""
+        for sequence in self._waiting:
+            load_snapshot(self._folder, sequence, ledger)
+
+    def _check(self, sequence: int, state: ExchangeState, ledger: SegmentReader) -> None:
+        path = snapshot_path(self._folder, sequence)
+        if not path.exists():
+            return  # a running engine has made a newer one meanwhile
+        if load_snapshot(self._folder, sequence, ledger).state.describe() != state.describe():
+            raise SnapshotUnusable(path, "it is not what the ledger says up to there")
+        self.checked += 1
+
+
+def _verify(data_dir: Path, *, quiet: bool) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    ledger = SegmentReader.open(folder, verify_from_sequence=1)
+    snapshots = SnapshotCheck(data_dir / SNAPSHOTS_FOLDER)
+    ledger = SegmentReader.open(data_dir / LEDGER_FOLDER, verify_from_sequence=1)
     running = Audit()
     folded = fold(ledger.read(), running.state, before=running.check)
     with Progress(console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress:
         task = progress.add_task("verifying", total=ledger.durable_sequence)
         for stored, _ in folded:
+            snapshots.at(running.state, ledger)
             progress.update(task, completed=stored.last_sequence)
+    snapshots.end(ledger)
     state = running.state
     missing = {asset: units for asset in state.asset_decimals if (units := state.accounts.missing(asset))}
     if missing:
@@ -88,6 +120,8 @@ def _verify(folder: Path, *, quiet: bool) -> int:
     if running.skipped:
         print(f"{running.skipped} requests of epochs with other rules were not run")
     print(f"balances + holds + fees = deposits - withdrawals in {len(state.asset_decimals)} assets")
+    if snapshots.checked:
+        print(f"{snapshots.checked} snapshots are what the ledger says up to there")
     if ledger.torn_tail is not None:
         print(f"after it: {ledger.torn_tail.bytes_cut} bytes that were never acknowledged")
     return 0
@@ -139,7 +173,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="the engine's data folder")
     parser.add_argument(
-        "--verify", action="store_true", help="check every byte, and that the requests give the same commands again"
+        "--verify",
+        action="store_true",
+        help="check every byte, that the requests give the same commands again, and that the snapshots are right",
     )
     parser.add_argument("--after", type=_count, default=0, metavar="SEQUENCE", help="begin after this sequence")
     parser.add_argument("--limit", type=_count, metavar="N", help="print at most N batches")

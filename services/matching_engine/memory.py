@@ -8,11 +8,11 @@ import grpc
 
 from ordertape.v1 import error_reason_pb2 as reasons
 from ordertape.v1 import ledger_pb2, order_pb2
-from services.domain.commands import Cancel, Command
+from services.domain.commands import Cancel, Command, ForceCancel, Replace
 from services.domain.errors import OrderNotOpen, Refused
 from services.domain.kinds import OrderStatus
 from services.domain.lifecycle import OPEN_STATUSES
-from services.matching_engine.keys import Key, KeyKind, first_difference, key_of, stored_request, value_text
+from services.matching_engine.keys import Key, KeyKind, completes_request, first_difference, key_of, stored_request, value_text
 from services.matching_engine.ledger import IndexEntries, Ledger, LedgerIndex
 from services.wire.errors import CallError
 from services.wire.ledger_codec import EncodedBatch
@@ -49,15 +49,23 @@ class Memory:
             if sequence is None:
                 return None
             batch = self._stored(sequence)
-        _, first = stored_request(batch.message)
+        stored_name, first = stored_request(batch.message)
+        name = "client_order_id" if key.kind == KeyKind.PLACE else "request_id"
+        if stored_name != request.name:
+            raise CallError(
+                grpc.StatusCode.ALREADY_EXISTS,
+                reasons.ERROR_REASON_KEY_REUSED,
+                f"{name} {key.key} was used before for another kind of request: {stored_name}",
+                metadata={"field": name},
+            )
         field = first_difference(first, request.message)
         if field is None:
             return batch
-        name = "client_order_id" if key.kind == KeyKind.PLACE else "request_id"
+        of_user = f" of {key.user_id}" if key.user_id else ""
         raise CallError(
             grpc.StatusCode.ALREADY_EXISTS,
             reasons.ERROR_REASON_KEY_REUSED,
-            f"{name} {key.key} of {key.user_id} was used before with another {field}: "
+            f"{name} {key.key}{of_user} was used before with another {field}: "
             f"{value_text(first, field)} then, {value_text(request.message, field)} now",
             metadata={"field": field},
         )
@@ -80,9 +88,9 @@ class Memory:
 
     def explain(self, refusal: Refused, command: Command) -> CallError:
         """The refusal as the caller gets it: an order that is not open was never there, or is closed."""
-        if isinstance(refusal, OrderNotOpen) and isinstance(command, Cancel):
+        if isinstance(refusal, OrderNotOpen) and isinstance(command, Cancel | Replace | ForceCancel):
             ended = self._ended_order(command)
-            if ended is not None and ended.user_id == command.user_id:
+            if ended is not None and (isinstance(command, ForceCancel) or ended.user_id == command.user_id):
                 status = OrderStatus(ended.status).name
                 return CallError(
                     grpc.StatusCode.FAILED_PRECONDITION,
@@ -90,20 +98,15 @@ class Memory:
                     f"too late: order {ended.order_id} is {status}",
                     metadata={"order_id": str(ended.order_id), "status": status},
                 )
-            name = (
-                f"order_id {command.order_id}" if command.order_id is not None else f"client_order_id {command.client_order_id}"
-            )
-            return CallError(
-                grpc.StatusCode.NOT_FOUND, reasons.ERROR_REASON_ORDER_NOT_FOUND, f"{command.user_id} has no order of {name}"
-            )
+            return CallError(grpc.StatusCode.NOT_FOUND, reasons.ERROR_REASON_ORDER_NOT_FOUND, _never_there(command))
         return call_error_of(refusal)
 
-    def _ended_order(self, command: Cancel) -> order_pb2.OrderUpdate | None:
+    def _ended_order(self, command: Cancel | Replace | ForceCancel) -> order_pb2.OrderUpdate | None:
         order_id = command.order_id
-        if order_id is None:
+        if order_id is None and not isinstance(command, ForceCancel):
             order_id = self._order_id_of(Key(command.user_id, KeyKind.PLACE, str(command.client_order_id)))
-            if order_id is None:
-                return None
+        if order_id is None:
+            return None
         ended = self._group_ended.get(order_id)
         if ended is not None:
             return ended
@@ -128,9 +131,17 @@ class Memory:
         return EncodedBatch(stored.first_sequence, stored.last_sequence, stored.data, message, updates)
 
 
+def _never_there(command: Cancel | Replace | ForceCancel) -> str:
+    if isinstance(command, ForceCancel):
+        return f"there is no order of order_id {command.order_id}"
+    named = f"order_id {command.order_id}" if command.order_id is not None else f"client_order_id {command.client_order_id}"
+    return f"{command.user_id} has no order of {named}"
+
+
 def index_entries(batch: ledger_pb2.LedgerBatch) -> IndexEntries:
     """What the index has to know of a stored batch, to complete it at a start."""
-    key = key_of(*stored_request(batch))
+    name, request = stored_request(batch)
+    key = key_of(name, request) if completes_request(batch) else None
     ended = {
         command.order_update.order_id: command.sequence
         for command in batch.commands

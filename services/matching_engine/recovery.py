@@ -1,4 +1,6 @@
-"""Recovery: folding the ledger gives the state in which the engine stopped; nothing is decided or matched again."""
+"""Recovery: folding the ledger, from its beginning or from a snapshot on, gives the state in which the engine stopped; nothing is
+decided or matched again.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
@@ -8,11 +10,12 @@ from google.protobuf.message import DecodeError
 
 from ordertape.v1 import ledger_pb2
 from services.domain.errors import DomainError
+from services.domain.exchange import RULES_VERSION
 from services.domain.lifecycle import allows
 from services.domain.state import ExchangeState
 from services.matching_engine.ledger import LedgerError, StoredBatch
 from services.wire.fields import microseconds_of
-from services.wire.ledger_codec import decode_events
+from services.wire.ledger_codec import LedgerUnreadable, decode_events
 
 
 class Unfoldable(LedgerError):
@@ -34,18 +37,16 @@ def fold(
     batches: Iterable[StoredBatch],
     state: ExchangeState,
     *,
+    previous_hash: bytes = b"",
     before: Callable[[ledger_pb2.LedgerBatch], None] | None = None,
 ) -> Iterator[FoldedBatch]:
-    """Check and apply batches one after the other, the first to an empty ``state``; ``before`` sees each before it is applied.
+    """Check and apply batches one after the other, the first to the ``state`` after the batch of ``previous_hash``, which is an
+    empty one where there is none; ``before`` sees each before it is applied.
 
     Raises Unfoldable for a broken hash chain or an impossible event, LedgerUnreadable for what this program does not know.
     """
-    previous_hash = b""
     for stored in batches:
-        try:
-            batch = ledger_pb2.LedgerBatch.FromString(stored.data)
-        except DecodeError as error:
-            raise Unfoldable(stored.first_sequence, "its batch is no LedgerBatch") from error
+        batch = parse(stored)
         _check_place(batch, stored, state, previous_hash)
         _check_transitions(batch)
         if before is not None:
@@ -57,6 +58,14 @@ def fold(
             raise Unfoldable(stored.first_sequence, f"its batch cannot have happened: {error}") from error
         previous_hash = sha256(stored.data).digest()
         yield FoldedBatch(stored, batch)
+
+
+def parse(stored: StoredBatch) -> ledger_pb2.LedgerBatch:
+    """The batch as a message. Raises Unfoldable where it is none."""
+    try:
+        return ledger_pb2.LedgerBatch.FromString(stored.data)
+    except DecodeError as error:
+        raise Unfoldable(stored.first_sequence, "its batch is no LedgerBatch") from error
 
 
 def _check_place(batch: ledger_pb2.LedgerBatch, stored: StoredBatch, state: ExchangeState, previous_hash: bytes) -> None:
@@ -74,6 +83,11 @@ def _check_place(batch: ledger_pb2.LedgerBatch, stored: StoredBatch, state: Exch
         raise Unfoldable(first, f"its batch is of epoch {batch.epoch}, the one before of {state.epoch}")
     if cause is None:
         raise Unfoldable(first, "its batch names no request that this program knows")
+    if cause == "start_engine" and batch.start_engine.rules_version > RULES_VERSION:
+        raise LedgerUnreadable(
+            f"from sequence {first} on the ledger was written under rules version {batch.start_engine.rules_version}, "
+            f"this program knows them up to {RULES_VERSION}: use the program that wrote it, or a newer one"
+        )
 
 
 def _check_transitions(batch: ledger_pb2.LedgerBatch) -> None:

@@ -9,19 +9,22 @@ import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from queue import Empty, SimpleQueue
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
-from services.domain.commands import Command
+from ordertape.v1 import ledger_pb2
+from services.domain.commands import Command, ExpireDue, SessionLost, TriggerStop
 from services.domain.errors import Refused
 from services.domain.exchange import decide
 from services.domain.state import ExchangeState
+from services.domain.stops import next_triggered
 from services.matching_engine.clock import DEPARTURE_MICROSECONDS_MAX, EngineClock
 from services.matching_engine.feed import Feed
-from services.matching_engine.keys import Key
+from services.matching_engine.keys import Key, completes_request
 from services.matching_engine.ledger import Ledger, StoredBatch
 from services.matching_engine.memory import Memory
+from services.matching_engine.work import Answer, Mutation, Outcome, Read, SessionEnd, Submission, Submitted, Work
 from services.serving.failures import draining
 from services.wire.errors import CallError
 from services.wire.ledger_codec import EncodedBatch, encode_batch
@@ -35,95 +38,8 @@ HEARTBEAT_SECONDS: Final = 0.1
 LOOK_AROUND_SECONDS: Final = 0.5
 
 T = TypeVar("T")
+_WorkT = TypeVar("_WorkT", bound=Work)
 _log = structlog.get_logger()
-
-
-class Mutation(NamedTuple):
-    """A command of a client, the request that it came from, as journaled, and the key that makes a repeat known."""
-
-    command: Command
-    request: LedgerRequest
-    key: Key | None
-
-
-class Answer(NamedTuple):
-    """What a mutation brought about: its batch, durable by the time that anybody sees it, and the position after it."""
-
-    batch: EncodedBatch
-    position: str
-    replayed: bool
-
-
-Outcome = Answer | CallError
-
-
-class Submitted(NamedTuple):
-    """One outcome for each mutation, and the position after the last."""
-
-    outcomes: list[Outcome]
-    position: str
-
-
-class _Work(Protocol):
-    """Something that waits in the queue."""
-
-    @property
-    def mutations(self) -> Sequence[Mutation]:
-        """What it would have decided."""
-        ...
-
-    def run(self, sequencer: "Sequencer") -> None:
-        """Decide or read it."""
-        ...
-
-    def release(self) -> None:
-        """Let the caller see the result."""
-        ...
-
-
-class _Waiting(Generic[T]):
-    """A result that a caller waits for. A bare lock: three times quicker than an Event or a Future."""
-
-    __slots__ = ("_lock", "result")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-        self.result: T
-
-    def release(self) -> None:
-        self._lock.release()
-
-    def wait(self) -> T:
-        self._lock.acquire()
-        return self.result
-
-
-class _Submission(_Waiting[Submitted]):
-    __slots__ = ("mutations",)
-
-    def __init__(self, mutations: Sequence[Mutation]) -> None:
-        super().__init__()
-        self.mutations = mutations
-
-    def run(self, sequencer: "Sequencer") -> None:
-        outcomes = [sequencer.decide_one(mutation) for mutation in self.mutations]
-        self.result = Submitted(outcomes, sequencer.position(sequencer.state.sequence))
-
-
-class _Read(_Waiting[T | Refused]):
-    __slots__ = ("_read",)
-    mutations: Sequence[Mutation] = ()
-
-    def __init__(self, read: Callable[[ExchangeState], T]) -> None:
-        super().__init__()
-        self._read = read
-
-    def run(self, sequencer: "Sequencer") -> None:
-        try:
-            self.result = self._read(sequencer.state)
-        except Refused as refusal:
-            self.result = refusal
 
 
 class Sequencer:
@@ -148,7 +64,7 @@ class Sequencer:
         self._feed = feed
         self._clock = clock
         self._on_fatal = on_fatal
-        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._group: list[EncodedBatch] = []
         self._last_hash = ledger.last_hash
         self._alarmed_departure = 0
@@ -171,17 +87,21 @@ class Sequencer:
 
     def submit(self, mutations: Sequence[Mutation]) -> Submitted:
         """Decide the mutations in order, each by itself, and wait until they are durable. Raises CallError when stopped."""
-        return self._put(_Submission(mutations)).wait()
+        return self._put(Submission(mutations)).wait()
 
     def read(self, read: Callable[[ExchangeState], T]) -> T:
         """Call ``read`` with the state in the sequencer's thread and wait until all that it saw is durable.
 
         Raises CallError: what ``read`` refuses, or when stopped.
         """
-        result = self._put(_Read(read)).wait()
+        result = self._put(Read(read)).wait()
         if isinstance(result, Refused):
             raise call_error_of(result)
         return result
+
+    def session_lost(self, user_id: str) -> None:
+        """Cancel the open orders of a lost session's user and wait until that is durable. Raises CallError when stopped."""
+        self._put(SessionEnd(user_id)).wait()
 
     def wait_durable_beyond(self, sequence: int, timeout_seconds: float) -> int:
         """The durable sequence, as soon as it is beyond ``sequence`` or the time is up."""
@@ -189,7 +109,7 @@ class Sequencer:
             self._durable_changed.wait_for(lambda: self._ledger.durable_sequence > sequence, timeout_seconds)
             return self._ledger.durable_sequence
 
-    def _put(self, work: "_WorkT") -> "_WorkT":
+    def _put(self, work: _WorkT) -> _WorkT:
         if not self._thread.is_alive():
             raise draining()
         self._queue.put(work)
@@ -205,7 +125,7 @@ class Sequencer:
                 first = self._memory.first_answer(key, request)
                 if first is not None:
                     return Answer(first, self.position(first.last_sequence), replayed=True)
-            batch = self._decide(command, request, key)
+            batch = self._carry_out(command, request, key)
             return Answer(batch, self.position(batch.last_sequence), replayed=False)
         except CallError as error:
             return error
@@ -216,19 +136,63 @@ class Sequencer:
         """The position of a sequence in this ledger."""
         return encode_position(self._ledger.ledger_id, sequence)
 
+    def end_session(self, user_id: str) -> None:
+        """A session that asked for cancel on disconnect is lost: cancel the user's open orders."""
+        lost = LedgerRequest("session_lost", ledger_pb2.SessionLost(user_id=user_id))
+        now = self._expire_due()
+        while self.state.orders.count_of_user(user_id):
+            self._decide(SessionLost(user_id), lost, None, now)
+            now = self._now()
+
     def run_internal(self, command: Command, request: LedgerRequest) -> None:
         """Decide and sync a command of the engine itself, before ``start``."""
-        self._decide(command, request, None)
+        self._decide(command, request, None, self._now())
         self._commit([])
 
-    def _decide(self, command: Command, request: LedgerRequest, key: Key | None) -> EncodedBatch:
-        now = max(self._clock.now(), self.state.time + 1)
+    def catch_up(self) -> None:
+        """Before ``start``: expire what fell due while the engine was down, then trigger the stop orders that the last trades
+        have reached already.
+        """
+        self._expire_due()
+        self._trigger_stops()
+        self._commit([])
+
+    def _carry_out(self, command: Command, request: LedgerRequest, key: Key | None) -> EncodedBatch:
+        """One request: what is due expires before it, what it triggers comes after it; one about many orders takes as many
+        batches as it needs, with nothing between them. Returns the batch that answers it: the last of them.
+        """
+        batch = self._decide(command, request, key, self._expire_due())
+        while not completes_request(batch.message):
+            batch = self._decide(command, request, key, self._now())
+        self._trigger_stops()
+        return batch
+
+    def _expire_due(self) -> int:
+        """Expire all that is due by now; returns the time by which nothing is."""
+        now = self._now()
+        while (due := self.state.orders.next_expiry) is not None and due <= now:
+            self._decide(ExpireDue(), LedgerRequest("expire_due", ledger_pb2.ExpireDue()), None, now)
+            now = self._now()
+        return now
+
+    def _trigger_stops(self) -> None:
+        while self.state.orders.has_stops and (order_id := next_triggered(self.state)) is not None:
+            now = self._expire_due()
+            if self.state.orders.get(order_id) is None:
+                continue  # it was due, too
+            request = LedgerRequest("trigger_stop", ledger_pb2.TriggerStop(order_id=order_id))
+            self._decide(TriggerStop(order_id), request, None, now)
+
+    def _now(self) -> int:
+        return max(self._clock.now(), self.state.time + 1)
+
+    def _decide(self, command: Command, request: LedgerRequest, key: Key | None, now: int) -> EncodedBatch:
         events = decide(self.state, command, now)
         batch = encode_batch(self.state, events, request, now, self._last_hash)
         self.state.apply(events, now)
         self._last_hash = sha256(batch.data).digest()
         self._group.append(batch)
-        self._memory.remember(batch, key)
+        self._memory.remember(batch, key if completes_request(batch.message) else None)
         return batch
 
     def _run(self) -> None:
@@ -248,11 +212,12 @@ class Sequencer:
         if now >= self._next_heartbeat:
             self._publish(())
         try:
-            work = self._queue.get(timeout=HEARTBEAT_SECONDS)
+            work = self._queue.get(timeout=self._patience())
         except Empty:
+            self.catch_up()
             return True
         self._gather()
-        group: list[_Work] = []
+        group: list[Work] = []
         keys: list[Key] = []
         commands = 0
         while work is not None:
@@ -263,11 +228,19 @@ class Sequencer:
                 break
             work = self._queue.get()
         self._memory.look_up(keys)
+        self._expire_due()  # before reads, too
         for member in group:
             member.run(self)
         self._commit(group)
         self._last_group_size = len(group)
         return work is not None
+
+    def _patience(self) -> float:
+        """How long to wait for work, in seconds: until a heartbeat or an expiry is due."""
+        due = self.state.orders.next_expiry
+        if due is None:
+            return HEARTBEAT_SECONDS
+        return min(HEARTBEAT_SECONDS, max(0.0, (due - self._clock.now()) / 1e6))
 
     def _gather(self) -> None:
         """Give the callers of the last group, who are about to call again, a moment to do so: a sync shared by few costs as much
@@ -277,7 +250,7 @@ class Sequencer:
         while self._queue.qsize() + 1 < self._last_group_size and time.monotonic() < give_up:
             time.sleep(GATHER_SECONDS_MAX / 10)
 
-    def _commit(self, done: Sequence[_Work]) -> None:
+    def _commit(self, done: Sequence[Work]) -> None:
         """Sync the group, then answer and publish it."""
         group = self._group
         if group:
@@ -304,6 +277,3 @@ class Sequencer:
         if abs(departure - self._alarmed_departure) > DEPARTURE_MICROSECONDS_MAX:
             self._alarmed_departure = departure
             _log.error("the wall clock has departed from engine time and is not followed", departure_seconds=departure / 1e6)
-
-
-_WorkT = TypeVar("_WorkT", bound=_Work)

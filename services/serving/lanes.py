@@ -1,5 +1,5 @@
-"""Threads for calls, in lanes: unary calls, streams, and the control calls (health, reflection, refusals), so that none of
-them can take the threads of another, and each is bounded and counted.
+"""Threads for calls, in lanes: unary calls, streams, sessions, and the control calls (health, reflection, refusals), so that none
+of them can take the threads of another, and each is bounded and counted.
 
 A lane stands in for the thread pool that ``grpc.server`` wants. Of a pool's futures gRPC uses one thing, the callback at the
 end, so a lane makes no more than that, which saves a tenth and more of a small call's processor time. Its threads are

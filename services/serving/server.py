@@ -26,7 +26,7 @@ from services.serving.registration import (
     register_control,
     with_behavior,
 )
-from services.serving.settings import CONTROL_CALLS_MAX, ServerSettings, channel_options
+from services.serving.settings import ServerSettings, channel_options
 from services.wire.errors import CallError
 
 log = structlog.stdlib.get_logger(__name__)
@@ -69,6 +69,7 @@ class ThreadedServer:
         self._on_drain = on_drain
         self._calls = Lane("call", settings.call_threads_max)
         self._streams = Lane("stream", settings.streams_max)
+        self._sessions = Lane("session", settings.sessions_max)
         self._control = Lane("control", CONTROL_THREADS_MAX)
         self._control_streams = Lane("control-stream", CONTROL_STREAMS_MAX)
         self._admission = _Admission(self._control)
@@ -77,7 +78,7 @@ class ThreadedServer:
             interceptors=[self._admission],
             options=channel_options(settings),
             # The last resort behind our own limits, for floods of refused calls; it answers without details.
-            maximum_concurrent_rpcs=settings.calls_max + settings.streams_max + CONTROL_CALLS_MAX,
+            maximum_concurrent_rpcs=settings.calls_at_once_max,
         )
         services = register(self._server, registrations, self._guarded)
         register_control(self._server, services, HealthServicer(health), self._unguarded, with_channelz=settings.channelz)
@@ -91,7 +92,7 @@ class ThreadedServer:
     @property
     def in_flight(self) -> int:
         """The service's calls and streams that run or wait; health and reflection do not count."""
-        return self._calls.in_flight + self._streams.in_flight
+        return self._calls.in_flight + self._streams.in_flight + self._sessions.in_flight
 
     def drain(self, grace_seconds: float | None = None, cut_short: Callable[[], bool] = lambda: False) -> bool:
         """Stop: not serving, new calls refused, running ones given ``grace_seconds`` (None: the setting), then cancelled.
@@ -109,7 +110,7 @@ class ThreadedServer:
         finished = not self.in_flight
         self.health.close()
         self._server.stop(FLUSH_SECONDS if finished else None).wait()
-        for lane in (self._calls, self._streams, self._control, self._control_streams):
+        for lane in (self._calls, self._streams, self._sessions, self._control, self._control_streams):
             lane.shutdown()
         return finished
 
@@ -120,7 +121,11 @@ class ThreadedServer:
         self.drain(grace_seconds=0)
 
     def _guarded(self, method: str, handler: Handler) -> Handler:
-        if is_stream(handler):
+        if handler.request_streaming and handler.response_streaming:
+            # Clients keep them open for as long as they are there, so they must not take the room of those who read.
+            self._admission.admit(method, self._sessions, self.settings.sessions_max, "sessions")
+            lane = self._sessions
+        elif is_stream(handler):
             self._admission.admit(method, self._streams, self.settings.streams_max, "streams")
             lane = self._streams
         else:

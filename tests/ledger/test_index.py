@@ -193,6 +193,24 @@ def test_damage_that_shows_while_it_runs_ends_it_and_the_next_start_begins_anew(
     again.close()
 
 
+def test_one_too_large_to_be_looked_through_at_a_start_shows_its_damage_in_use(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(path)
+    page = stored(path, "SELECT rootpage FROM sqlite_master WHERE name = 'first_answers'")
+    overwrite(path, 4096 * (page - 1), 4096 * page)
+    monkeypatch.setattr("services.matching_engine.ledger.index._CHECKED_BYTES_MAX", 0)
+    index = LedgerIndex.open(path, LEDGER_ID, 10)
+    assert index.discarded is None
+    with pytest.raises(LedgerIndexFailed, match="malformed"):
+        index.first_answer("user", PLACE, "key")
+    with pytest.raises(LedgerIndexFailed):
+        index.close()
+    again = LedgerIndex.open(path, LEDGER_ID, 10)
+    assert again.indexed_sequence == 0
+    again.close()
+
+
 def test_recording_waits_for_a_writer_that_is_too_far_behind_so_memory_stays_bounded(path: Path) -> None:
     index = LedgerIndex.open(path, LEDGER_ID, 0, pending_entries_max=1000, flush_seconds=0.01)
     blocker = apsw.Connection(str(path))

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from services.matching_engine import ledger_command
 from services.matching_engine.bootstrap import Engine
 from tests.support.engine_client import EngineClient
 from tests.support.engine_exchange import running_engine
+
+PROVED_SEQUENCES_MAX = 20_000
 
 
 @pytest.fixture
@@ -17,8 +20,11 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(data_dir: Path) -> Iterator[Engine]:
+    """Its ledger is proved right at the end of the test, unless it is so long that this would take seconds."""
     with running_engine(data_dir) as running:
         yield running
+    if running.state.sequence < PROVED_SEQUENCES_MAX:
+        assert ledger_command.main(["--data-dir", str(data_dir), "--verify", "--quiet"]) == 0
 
 
 @pytest.fixture

@@ -9,9 +9,17 @@ from google.protobuf.message import Message
 
 from ordertape.v1 import error_reason_pb2, ledger_pb2
 from ordertape.v1 import matching_engine_pb2 as pb
+from tests.support.engine_bad_controls import (
+    bad_controls,
+    bad_instruments,
+    bad_mass_cancels,
+    bad_replaces,
+    bad_sessions,
+    worst_place,
+    worst_replace,
+)
 from tests.support.engine_bad_input import (
     LIMIT,
-    NOT_SUPPORTED,
     BadRequest,
     bad_cancels,
     bad_places,
@@ -20,9 +28,10 @@ from tests.support.engine_bad_input import (
     bad_transfers,
 )
 from tests.support.engine_client import BUY, NEW, REJECTED, SELL, EngineClient, cancel, failure_of, item_of, limit, newest
+from tests.support.engine_combinations import every_combination
 from tests.support.engine_exchange import running_engine
 
-PLACES, CANCELS = list(bad_places()), list(bad_cancels())
+PLACES, CANCELS, REPLACES = list(bad_places()), list(bad_cancels()), list(bad_replaces())
 BAD_REQUESTS = [
     *PLACES,
     *CANCELS,
@@ -30,8 +39,12 @@ BAD_REQUESTS = [
     *bad_transfers(pb.WithdrawRequest),
     *bad_reads(),
     *bad_submits(),
+    *REPLACES,
+    *bad_mass_cancels(),
+    *bad_sessions(),
+    *bad_controls(),
+    *bad_instruments(),
 ]
-UNSUPPORTED = [BadRequest(why, pb.PlaceOrderRequest(**changes), fields) for why, changes, fields in NOT_SUPPORTED]
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +66,13 @@ def call_of(client: EngineClient, request: Message) -> Callable[[], object]:
         pb.ListBalancesRequest: client.accounts.ListBalances,
         pb.DepositRequest: client.operator.Deposit,
         pb.WithdrawRequest: client.operator.Withdraw,
+        pb.ReplaceOrderRequest: client.engine.ReplaceOrder,
+        pb.CancelOrdersRequest: client.engine.CancelOrders,
+        pb.OrderSessionRequest: lambda message: list(client.engine.OrderSession(iter([message]))),
+        pb.SetTradingStatusRequest: client.operator.SetTradingStatus,
+        pb.SetUserStatusRequest: client.operator.SetUserStatus,
+        pb.ForceCancelOrderRequest: client.operator.ForceCancelOrder,
+        pb.SetInstrumentRequest: client.operator.SetInstrument,
     }
     if isinstance(request, ledger_pb2.ReplayLedgerRequest):
         return lambda: list(client.feed.ReplayLedger(request))
@@ -68,14 +88,20 @@ def test_a_bad_request_is_told_every_field_at_once_and_nothing_is_journaled(clie
     assert client.durable_sequence() == before
 
 
-@pytest.mark.parametrize("bad", UNSUPPORTED, ids=lambda bad: bad.why)
-def test_an_order_kind_that_is_not_built_yet_is_refused_and_says_so(client: EngineClient, bad: BadRequest) -> None:
-    before = client.durable_sequence()
-    failure = failure_of(call_of(client, bad.message))
-    assert (failure.code, failure.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
-    assert failure.fields == bad.fields
-    assert failure.text.count("not supported") >= 2 * len(bad.fields)
-    assert client.durable_sequence() == before
+def test_of_all_combinations_of_fields_those_are_taken_that_the_contract_allows_and_the_others_told_why(
+    client: EngineClient,
+) -> None:
+    combinations = list(every_combination("pauper"))
+    told = []
+    for start in range(0, len(combinations), 500):
+        requests = [combination.request for combination in combinations[start : start + 500]]
+        for result in client.submit(*requests).results:
+            assert bool(result.updates) != result.HasField("error")
+            assert result.error.code in (0, 3)
+            told.append(sorted(violation.field.removeprefix("place.") for violation in result.error.field_violations))
+    assert [(str(one.request), said) for one, said in zip(combinations, told, strict=True) if said != one.fields] == []
+    # LIMIT that may rest and that may not, MARKET, STOP, STOP_LIMIT.
+    assert sum(not one.fields for one in combinations) == 48 + 4 + 9 + 12 + 8
 
 
 def test_a_bad_request_consumes_no_order_id_and_does_not_use_its_client_order_id(client: EngineClient) -> None:
@@ -90,7 +116,7 @@ def test_a_bad_request_consumes_no_order_id_and_does_not_use_its_client_order_id
 
 def test_in_one_message_a_bad_item_fails_itself_alone_with_all_its_fields(client: EngineClient) -> None:
     before = client.durable_sequence()
-    wrong = [bad for bad in [*PLACES, *CANCELS, *UNSUPPORTED] if bad.message.ByteSize() < 10_000]
+    wrong = [bad for bad in [*PLACES, *CANCELS, *REPLACES] if bad.message.ByteSize() < 10_000]
     items = [item_of(bad.message) for bad in wrong]
     good = item_of(limit("a", SELL, "200", "1"))
     answer = client.engine.SubmitOrders(pb.SubmitOrdersRequest(items=[good, *items, pb.SubmitOrdersItem(), good]))
@@ -117,12 +143,8 @@ def test_a_message_whose_items_are_all_bad_journals_nothing_and_has_a_position(c
 
 
 def test_the_answer_to_five_hundred_items_that_are_as_wrong_as_can_be_reaches_the_client(client: EngineClient) -> None:
-    horror = "\U000e0001" * 100
-    names = ("user_id", "client_order_id", "symbol", "price", "qty", "quote_qty", "stop_price", "display_qty")
-    enums = ("side", "order_type", "time_in_force", "self_trade_prevention")
-    worst = pb.PlaceOrderRequest(**dict.fromkeys(names, horror), **dict.fromkeys(enums, 99))
-    answer = client.submit(*[worst] * 499, limit("a", BUY, "10", "1"))
-    assert [len(result.error.field_violations) for result in answer.results[:499]] == [14] * 499
+    answer = client.submit(*[worst_place()] * 249, *[worst_replace()] * 250, limit("a", BUY, "10", "1"))
+    assert [len(result.error.field_violations) for result in answer.results[:499]] == [14] * 249 + [8] * 250
     assert newest(answer.results[499].updates).status == NEW
 
 

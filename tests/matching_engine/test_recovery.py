@@ -56,7 +56,8 @@ def test_the_ledger_keeps_every_invariant_for_a_reader_that_shares_no_code_with_
         for user_id, asset in audit.balances:
             available, held = client.balances(user_id)[asset]
             assert audit.balances[user_id, asset] == (Decimal(available), Decimal(held))
-        assert {update.order_id for update in audit.open_orders()} == set(engine.state.orders)
+        open_orders = {order.terms.order_id for order in engine.state.orders.all()}
+        assert {update.order_id for update in audit.open_orders()} == open_orders
         ends = {update.status for update in audit.orders.values()}
         assert ends > EVERY_END
         reasons = {update.expire_reason for update in audit.orders.values()}

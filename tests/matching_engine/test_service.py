@@ -96,7 +96,8 @@ def test_what_is_over_leaves_nothing_in_memory(engine: Engine, client: EngineCli
         client.submit(*(limit("a", BUY, "1", "0.01", client_order_id=f"c{name}") for name in names))
         client.submit(*(cancel("a", f"c{name}", name) for name in names))
     state = engine.state
-    assert (state.orders, state.order_ids) == ({}, {})
+    assert not state.orders
+    assert not any(vars(state.orders).values())
     assert not any(book.bids or book.asks for book in state.books.values())
     assert set(state.users) == {"a", "b"}
 

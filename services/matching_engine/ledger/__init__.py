@@ -10,7 +10,7 @@ from services.matching_engine.ledger.errors import (
     LedgerWriteFailed,
 )
 from services.matching_engine.ledger.index import IndexEntries, LedgerIndex
-from services.matching_engine.ledger.interface import Ledger, StoredBatch
+from services.matching_engine.ledger.interface import Ledger, LedgerReader, StoredBatch
 from services.matching_engine.ledger.segment_ledger import SEGMENT_BYTES_MAX, SegmentLedger
 from services.matching_engine.ledger.segment_reader import SegmentReader
 from services.matching_engine.ledger.survey import TornTail
@@ -26,6 +26,7 @@ __all__ = [
     "LedgerIndexFailed",
     "LedgerLocked",
     "LedgerNotFound",
+    "LedgerReader",
     "LedgerWriteFailed",
     "SegmentLedger",
     "SegmentReader",

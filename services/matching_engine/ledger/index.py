@@ -39,6 +39,9 @@ _ROWS_PER_VALUE = 1000
 _CACHE_KIB = 8 << 10
 _WAL_PAGES = 8192  # 32 MiB: a page that is changed again and again goes into the file once
 _BUSY_MILLISECONDS = 10_000
+# A start looks through the whole of a file up to this size, in a second. In a larger one damage shows when it is met, in use: no
+# start may take longer because the ledger is older.
+_CHECKED_BYTES_MAX = 256 << 20
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError)
 
 
@@ -264,7 +267,7 @@ def _reason_to_discard(path: Path, ledger_id: str, durable_sequence: int) -> str
             version = connection.pragma("user_version")
             if version != _SCHEMA_VERSION:
                 return f"it has schema version {version}, this program uses {_SCHEMA_VERSION}"
-            finding = connection.pragma("quick_check", 1)
+            finding = connection.pragma("quick_check", 1) if path.stat().st_size <= _CHECKED_BYTES_MAX else "ok"
             if finding != "ok":
                 return f"it is damaged: {finding}"
             of_ledger, indexed_sequence = connection.execute("SELECT ledger_id, indexed_sequence FROM progress").get

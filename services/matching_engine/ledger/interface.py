@@ -14,8 +14,8 @@ class StoredBatch(NamedTuple):
     data: bytes
 
 
-class Ledger(Protocol):
-    """Every batch from sequence 1 on, in order. One thread appends; any thread may read meanwhile."""
+class LedgerReader(Protocol):
+    """Every batch from sequence 1 on, in order. Any thread may read, also while another one appends."""
 
     @property
     def ledger_id(self) -> str:
@@ -29,11 +29,6 @@ class Ledger(Protocol):
     def last_hash(self) -> bytes:
         """SHA-256 of the last batch's bytes; empty for an empty ledger."""
 
-    def append(self, batches: Sequence[StoredBatch]) -> None:
-        """Makes a commit group durable; returns when it is. Raises ValueError, with nothing done, where the sequences are not
-        the next ones, and LedgerWriteFailed at the first failure and ever after.
-        """
-
     def read(self, after_sequence: int = 0, up_to: int | None = None) -> Iterator[StoredBatch]:
         """The batches from the one that holds after_sequence + 1 to the one that holds `up_to`, at most to the sequence that
         is durable at the call. Raises ValueError for a negative sequence, LedgerDamaged where a batch is not as written.
@@ -44,6 +39,15 @@ class Ledger(Protocol):
 
     def hash_at(self, sequence: int) -> bytes | None:
         """SHA-256 of the batch that ends at the sequence: empty at 0, None where no durable batch ends there."""
+
+
+class Ledger(LedgerReader, Protocol):
+    """A ledger that one thread appends to."""
+
+    def append(self, batches: Sequence[StoredBatch]) -> None:
+        """Makes a commit group durable; returns when it is. Raises ValueError, with nothing done, where the sequences are not
+        the next ones, and LedgerWriteFailed at the first failure and ever after.
+        """
 
     def close(self) -> None:
         """Gives the ledger free for another engine."""
