@@ -1,12 +1,13 @@
 """The list of the `ordertape` command's commands. Each imports what it needs when it runs, so that `--help` is quick."""
 
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from services.cli import dev, operating, reading, trading, watching
+from services.cli import controls, dev, listing, operating, placing, reading, trading, watching
 from services.cli.demo import command as demo
 from services.cli.failures import EXIT_CODES, Failure
 
@@ -31,26 +32,37 @@ app = typer.Typer(
     "replays half an hour of a real exchange's order flow and proves what came of it.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command(rich_help_panel=RUN)(dev.dev)
-app.command(rich_help_panel=RUN)(demo.demo)
-app.command(rich_help_panel=TRADE)(trading.place)
-app.command(rich_help_panel=TRADE)(trading.cancel)
-app.command(rich_help_panel=TRADE)(trading.book)
-app.command(rich_help_panel=TRADE)(trading.instruments)
-app.command(rich_help_panel=TRADE)(trading.balances)
-app.command(rich_help_panel=READ)(reading.orders)
-app.command(rich_help_panel=READ)(reading.history)
-app.command(rich_help_panel=READ)(reading.order)
-app.command(rich_help_panel=READ)(reading.fills)
-app.command(rich_help_panel=READ)(watching.watch)
-app.command(rich_help_panel=OPERATE)(trading.deposit)
-app.command(rich_help_panel=OPERATE)(trading.withdraw)
-app.command(rich_help_panel=OPERATE)(operating.status)
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    RUN: (dev.dev, demo.demo),
+    TRADE: (
+        placing.place,
+        trading.replace,
+        trading.cancel,
+        trading.cancel_all,
+        trading.book,
+        trading.instruments,
+        trading.balances,
+    ),
+    READ: (reading.orders, reading.history, reading.order, reading.fills, watching.watch),
+    OPERATE: (
+        controls.deposit,
+        controls.withdraw,
+        controls.halt,
+        controls.resume,
+        controls.suspend,
+        controls.readmit,
+        controls.force_cancel,
+        listing.set_instrument,
+        operating.status,
+    ),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 app.command(rich_help_panel=OPERATE, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     operating.ledger
 )

@@ -1,10 +1,19 @@
 """The options that several commands share, each said once."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from services.cli.output import Output
+
+
+class SideName(StrEnum):
+    """Which side of the market."""
+
+    BUY = "buy"
+    SELL = "sell"
+
 
 ENGINE_DEFAULT = "127.0.0.1:50051"
 HISTORY_DEFAULT = "127.0.0.1:50052"
@@ -30,6 +39,10 @@ Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so man
 RequestId = Annotated[
     str | None, typer.Option("--request-id", metavar="KEY", help="Key that makes a retry safe; made up where not given.")
 ]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, in words; the ledger keeps it.")]
+SideFilter = Annotated[SideName | None, typer.Option("--side", case_sensitive=False, help="Only this side.")]
+SymbolArgument = Annotated[str, typer.Argument(help="The instrument, for example BTC-USD.")]
+OrderArgument = Annotated[str, typer.Argument(metavar="ID", help="The order's number, or your client_order_id.")]
 ByClientId = Annotated[bool, typer.Option("--client-id", help="ID is a client_order_id, even though it looks like a number.")]
 
 TIMEOUT_DEFAULT = 10.0

@@ -1,5 +1,5 @@
 """What the command prints: one answer as a table for people, as JSON or as JSON lines for programs. The fields are the
-contract's own, under the names of protobuf's JSON mapping, in all three.
+contract's own, under the names of protobuf's JSON mapping, in all three; `reason` is whichever of the three reasons there is.
 """
 
 import json
@@ -27,23 +27,26 @@ _ENUM_PREFIXES = {
     "cancelReason": "CANCEL_REASON_",
     "expireReason": "EXPIRE_REASON_",
     "tradingStatus": "TRADING_STATUS_",
+    "userStatus": "USER_STATUS_",
     "state": "HISTORY_STATE_",
 }
+REASON = "reason"
+_REASONS = ("rejectReason", "cancelReason", "expireReason")
 ORDER_COLUMNS = (
-    "orderId", "clientOrderId", "symbol", "side", "orderType", "timeInForce", "price", "qty", "filledQty", "leavesQty",
-    "avgFillPrice", "status", "reasonText", "createdAt",
+    "orderId", "clientOrderId", "symbol", "side", "orderType", "timeInForce", "stopPrice", "triggeredAt", "price", "qty",
+    "quoteQty", "displayQty", "filledQty", "leavesQty", "avgFillPrice", "status", REASON, "reasonText", "expireTime", "createdAt",
 )  # fmt: skip
 RESULT_COLUMNS = (
-    "orderId", "clientOrderId", "symbol", "side", "execType", "status", "price", "qty", "filledQty", "leavesQty", "fill.price",
-    "fill.qty", "reasonText",
+    "orderId", "clientOrderId", "symbol", "side", "execType", "status", "stopPrice", "price", "qty", "quoteQty", "displayQty",
+    "filledQty", "leavesQty", "fill.price", "fill.qty", REASON, "reasonText", "expireTime",
 )  # fmt: skip
 UPDATE_COLUMNS = (
-    "updateNumber", "timestamp", "execType", "status", "filledQty", "leavesQty", "fill.price", "fill.qty",
-    "fill.liquidity", "reasonText", "sequence",
+    "updateNumber", "timestamp", "execType", "status", "stopPrice", "price", "qty", "displayQty", "filledQty", "leavesQty",
+    "fill.price", "fill.qty", "fill.liquidity", REASON, "reasonText", "sequence",
 )  # fmt: skip
 WATCH_COLUMNS = (
-    "userUpdateNumber", "timestamp", "orderId", "symbol", "side", "price", "qty", "execType", "status", "filledQty",
-    "leavesQty", "reasonText",
+    "userUpdateNumber", "timestamp", "orderId", "symbol", "side", "stopPrice", "price", "qty", "execType", "status", "filledQty",
+    "leavesQty", REASON, "reasonText",
 )  # fmt: skip
 FILL_COLUMNS = (
     "timestamp", "orderId", "clientOrderId", "symbol", "side", "fill.tradeId", "fill.price", "fill.qty", "fill.quote",
@@ -53,9 +56,13 @@ BALANCE_COLUMNS = ("asset", "available", "held")
 LEVEL_COLUMNS = ("side", "price", "qty", "orderCount")
 INSTRUMENT_COLUMNS = (
     "symbol", "priceStep", "qtyStep", "priceMin", "priceMax", "qtyMin", "qtyMax", "notionalMin", "makerFeeRate", "takerFeeRate",
+    "priceBandRate",
 )  # fmt: skip
 # Columns of a table that is printed line by line; others take what their name takes, at least 12.
-_LINE_WIDTHS = {"userUpdateNumber": 16, "timestamp": 27, "orderId": 8, "side": 4, "price": 10, "execType": 9, "status": 16}
+_LINE_WIDTHS = {
+    "userUpdateNumber": 16, "timestamp": 27, "orderId": 8, "side": 4, "stopPrice": 10, "price": 10, "execType": 9, "status": 16,
+    REASON: 20,
+}  # fmt: skip
 
 Row = Mapping[str, Any]
 
@@ -151,6 +158,8 @@ def value_at(row: Row, path: str) -> Any:
     """What stands at a dotted path, None where nothing does."""
     if path in row:
         return row[path]
+    if path == REASON:
+        return next((row[name] for name in _REASONS if name in row), None)
     head, _, rest = path.partition(".")
     value = row.get(head)
     return value_at(value, rest) if rest and isinstance(value, Mapping) else None
@@ -173,7 +182,9 @@ def _text(field: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     text = json.dumps(value) if isinstance(value, list | dict) else str(value)
-    return text.removeprefix(_ENUM_PREFIXES.get(field.rpartition(".")[2], ""))
+    for name in _REASONS if field == REASON else (field.rpartition(".")[2],):
+        text = text.removeprefix(_ENUM_PREFIXES.get(name, ""))
+    return text
 
 
 def table_line(columns: Sequence[str], row: Row | None) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli.failures import USAGE, Failure
+from services.cli.naming import order_named, side_of
 from services.cli.options import (
     HISTORY_DEFAULT,
     LIMIT_DEFAULT,
@@ -17,20 +17,17 @@ from services.cli.options import (
     Format,
     HistoryAddress,
     Limit,
+    OrderArgument,
+    SideFilter,
     Symbols,
     Timeout,
     User,
 )
 from services.cli.output import FILL_COLUMNS, ORDER_COLUMNS, UPDATE_COLUMNS, Output, document_of, show, show_one
-from services.cli.trading import SideName, order_named
+from services.cli.times import TIME_HELP, instant
 
 if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
-
     from services.cli.paging import ListRequest
-
-SideFilter = Annotated[SideName | None, typer.Option("--side", case_sensitive=False, help="Only this side.")]
-TIME_HELP = "RFC 3339, for example 2026-05-02T02:36:20.5Z; a date alone is its midnight, UTC unless it says otherwise."
 
 
 class StatusName(StrEnum):
@@ -59,7 +56,7 @@ def orders(
     from ordertape.v1 import order_history_pb2 as history_pb2
     from services.cli.client import History
 
-    request = history_pb2.ListActiveOrdersRequest(user_id=user, symbols=symbol or (), side=_side(side), at_least=at_least)
+    request = history_pb2.ListActiveOrdersRequest(user_id=user, symbols=symbol or (), side=side_of(side), at_least=at_least)
     with History(history, timeout) as service:
         answer = _listed(service, service.orders.ListActiveOrders, request, "orders", limit)
     show(output, answer, "orders", ORDER_COLUMNS, fields)
@@ -94,7 +91,7 @@ def history(
         user_id=user,
         symbols=symbol or (),
         statuses=[order_pb2.OrderStatus.Value(f"ORDER_STATUS_{one.name}") for one in status or ()],
-        side=_side(side),
+        side=side_of(side),
         created_from=instant("--from", created_from),
         created_until=instant("--until", created_until),
         updated_from=instant("--updated-from", updated_from),
@@ -107,7 +104,7 @@ def history(
 
 
 def order(
-    order_id: Annotated[str, typer.Argument(metavar="ID", help="The order's number, or your client_order_id.")],
+    order_id: OrderArgument,
     *,
     user: User,
     by_client_id: ByClientId = False,
@@ -174,28 +171,6 @@ def fills(
     with History(history, timeout) as service:
         answer = _listed(service, service.orders.ListFills, request, "fills", limit)
     show(output, answer, "fills", FILL_COLUMNS, fields)
-
-
-def instant(option: str, text: str | None) -> "Timestamp | None":
-    """The time that the user typed. Raises Failure where it is none."""
-    from google.protobuf.timestamp_pb2 import Timestamp
-
-    if text is None:
-        return None
-    whole = text if "T" in text else f"{text}T00:00:00"
-    zoned = whole if whole.endswith("Z") or "+" in whole or "-" in whole.partition("T")[2] else f"{whole}Z"
-    moment = Timestamp()
-    try:
-        moment.FromJsonString(zoned)
-    except ValueError as error:
-        raise Failure(USAGE, f"{option} takes a time, {TIME_HELP} It got {text!r}: {error}") from None
-    return moment
-
-
-def _side(side: SideName | None) -> Any:
-    from ordertape.v1 import order_pb2
-
-    return order_pb2.Side.Value(f"SIDE_{side.name}") if side else order_pb2.SIDE_UNSPECIFIED
 
 
 def _listed(service: Any, method: Any, request: "ListRequest", listed: str, limit: int) -> dict[str, Any]:

@@ -1,13 +1,10 @@
-"""The commands that reach the matching engine: orders, the book, and money."""
+"""The commands that change and end open orders, and those that show what the engine knows: the book, the rules, money."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import StrEnum
-from typing import Annotated, TypedDict
+from typing import Annotated
 
 import typer
 
-from services.cli.failures import REFUSED, USAGE, Failure
+from services.cli.naming import naming_key, order_named, side_of
 from services.cli.options import (
     ENGINE_DEFAULT,
     TIMEOUT_DEFAULT,
@@ -15,7 +12,11 @@ from services.cli.options import (
     EngineAddress,
     Fields,
     Format,
+    OrderArgument,
     RequestId,
+    SideFilter,
+    SymbolArgument,
+    Symbols,
     Timeout,
     User,
 )
@@ -27,88 +28,58 @@ from services.cli.output import (
     Output,
     document_of,
     show,
+    show_one,
 )
 
-SymbolArgument = Annotated[str, typer.Argument(help="The instrument, for example BTC-USD.")]
-AssetArgument = Annotated[str, typer.Argument(help="The asset, for example USD.")]
-AmountArgument = Annotated[str, typer.Argument(help="How much, a plain decimal.")]
 
-
-class SideName(StrEnum):
-    """Which side of the market."""
-
-    BUY = "buy"
-    SELL = "sell"
-
-
-class TypeName(StrEnum):
-    """How the price is made."""
-
-    LIMIT = "limit"
-    MARKET = "market"
-
-
-class TimeInForceName(StrEnum):
-    """How long the order may live."""
-
-    GTC = "gtc"
-    IOC = "ioc"
-    FOK = "fok"
-
-
-def place(
-    symbol: SymbolArgument,
-    side: Annotated[SideName, typer.Argument(case_sensitive=False)],
-    qty: Annotated[str | None, typer.Argument(help="How much of the base asset.")] = None,
+def replace(
+    order_id: OrderArgument,
     *,
     user: User,
-    price: Annotated[str | None, typer.Option("--price", "-p", help="Limit price; without one it is a market order.")] = None,
-    quote_qty: Annotated[str | None, typer.Option("--quote-qty", help="Money to spend instead of QTY (market, buy).")] = None,
-    order_type: Annotated[
-        TypeName | None, typer.Option("--type", case_sensitive=False, help="Where the price does not say it.")
+    by_client_id: ByClientId = False,
+    price: Annotated[str | None, typer.Option("--price", "-p", help="New limit price.")] = None,
+    qty: Annotated[str | None, typer.Option("--qty", help="New total, of which what is filled is a part.")] = None,
+    stop_price: Annotated[str | None, typer.Option("--stop-price", help="New trigger price.")] = None,
+    display_qty: Annotated[str | None, typer.Option("--display-qty", help="New shown amount of an iceberg.")] = None,
+    expected_version: Annotated[
+        int | None, typer.Option("--expected-version", metavar="N", help="Only if nobody changed it since: its `version`.")
     ] = None,
-    time_in_force: Annotated[
-        TimeInForceName | None, typer.Option("--tif", case_sensitive=False, help="gtc for a limit order, ioc for a market order.")
-    ] = None,
-    post_only: Annotated[bool, typer.Option("--post-only", help="Refuse the order rather than let it take.")] = False,
-    client_order_id: Annotated[
-        str | None,
-        typer.Option("--client-order-id", "-c", metavar="KEY", help="Your name for the order; made up where not given."),
-    ] = None,
+    request_id: RequestId = None,
     output: Format = Output.TABLE,
     fields: Fields = None,
     engine: EngineAddress = ENGINE_DEFAULT,
     timeout: Timeout = TIMEOUT_DEFAULT,
 ) -> None:
-    """Place an order: `ordertape place BTC-USD buy 0.5 --price 60000`. Exit code 3 where the exchange REJECTED it."""
+    """Change an open order: `ordertape replace first --price 60100`. What is not given stays.
+
+    Less qty at the same price keeps the order's place in the queue; anything else goes to the back, and a price that
+    crosses trades at once. Exit code 73 where it is refused, 74 where the order has another version.
+
+    \b
+    ordertape replace 17 --qty 0.3
+    ordertape replace first --price 60100 --qty 0.8 --expected-version 2
+    ordertape replace my-stop --stop-price 54000
+    """
     from ordertape.v1 import matching_engine_pb2 as engine_pb2
-    from ordertape.v1 import order_pb2
     from services.cli.client import Engine, new_key
 
-    kind = order_type or (TypeName.LIMIT if price is not None else TypeName.MARKET)
-    request = engine_pb2.PlaceOrderRequest(
+    request = engine_pb2.ReplaceOrderRequest(
         user_id=user,
-        client_order_id=client_order_id or new_key(),
-        symbol=symbol,
-        side=order_pb2.Side.Value(f"SIDE_{side.name}"),
-        order_type=order_pb2.OrderType.Value(f"ORDER_TYPE_{kind.name}"),
-        time_in_force=order_pb2.TimeInForce.Value(f"TIME_IN_FORCE_{time_in_force.name}")
-        if time_in_force
-        else order_pb2.TIME_IN_FORCE_UNSPECIFIED,
+        request_id=request_id or new_key(),
         price=price,
         qty=qty,
-        quote_qty=quote_qty,
-        post_only=post_only,
+        stop_price=stop_price,
+        display_qty=display_qty,
+        expected_version=expected_version,
+        **order_named(order_id, by_client_id),
     )
-    with Engine(engine, timeout) as service, _naming_key("--client-order-id", request.client_order_id):
-        response = service.call(service.orders.PlaceOrder, request)
-    show(output, document_of(response), "updates", RESULT_COLUMNS, fields)
-    if response.updates[-1].status == order_pb2.ORDER_STATUS_REJECTED:
-        raise typer.Exit(REFUSED)
+    with Engine(engine, timeout) as service, naming_key("--request-id", request.request_id):
+        response = service.call(service.orders.ReplaceOrder, request)
+    show(output, {"requestId": request.request_id, **document_of(response)}, "updates", RESULT_COLUMNS, fields)
 
 
 def cancel(
-    order_id: Annotated[str, typer.Argument(metavar="ID", help="The order's number, or your client_order_id.")],
+    order_id: OrderArgument,
     user: User,
     *,
     by_client_id: ByClientId = False,
@@ -125,9 +96,36 @@ def cancel(
     request = engine_pb2.CancelOrderRequest(
         user_id=user, request_id=request_id or new_key(), **order_named(order_id, by_client_id)
     )
-    with Engine(engine, timeout) as service, _naming_key("--request-id", request.request_id):
+    with Engine(engine, timeout) as service, naming_key("--request-id", request.request_id):
         response = service.call(service.orders.CancelOrder, request)
     show(output, {"requestId": request.request_id, **document_of(response)}, "updates", RESULT_COLUMNS, fields)
+
+
+def cancel_all(
+    user: User,
+    symbol: Symbols = None,
+    side: SideFilter = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the orders.")] = False,
+    request_id: RequestId = None,
+    output: Format = Output.TABLE,
+    engine: EngineAddress = ENGINE_DEFAULT,
+    timeout: Timeout = TIMEOUT_DEFAULT,
+) -> None:
+    """Cancel all of a user's open orders, or those of some instruments or a side.
+
+    \b
+    ordertape cancel-all --dry-run
+    ordertape cancel-all --symbol BTC-USD --symbol ETH-USD --side sell
+    """
+    from ordertape.v1 import matching_engine_pb2 as engine_pb2
+    from services.cli.client import Engine, new_key
+
+    request = engine_pb2.CancelOrdersRequest(
+        user_id=user, request_id=request_id or new_key(), symbols=symbol or (), side=side_of(side), dry_run=dry_run
+    )
+    with Engine(engine, timeout) as service, naming_key("--request-id", request.request_id):
+        response = service.call(service.orders.CancelOrders, request)
+    show_one(output, {"dryRun": dry_run, "requestId": request.request_id, **document_of(response)})
 
 
 def book(
@@ -179,67 +177,3 @@ def balances(
     with Engine(engine, timeout) as service:
         response = service.call(service.accounts.ListBalances, engine_pb2.ListBalancesRequest(user_id=user))
     show(output, document_of(response), "balances", BALANCE_COLUMNS, fields)
-
-
-def deposit(
-    asset: AssetArgument,
-    amount: AmountArgument,
-    user: User,
-    request_id: RequestId = None,
-    output: Format = Output.TABLE,
-    engine: EngineAddress = ENGINE_DEFAULT,
-    timeout: Timeout = TIMEOUT_DEFAULT,
-) -> None:
-    """Bring money in: `ordertape deposit USD 1000`."""
-    from ordertape.v1 import matching_engine_pb2 as engine_pb2
-    from services.cli.client import Engine, new_key
-
-    request = engine_pb2.DepositRequest(user_id=user, asset=asset, amount=amount, request_id=request_id or new_key())
-    with Engine(engine, timeout) as service, _naming_key("--request-id", request.request_id):
-        response = service.call(service.operator.Deposit, request)
-    show(output, {"requestId": request.request_id, **document_of(response)}, "balance", BALANCE_COLUMNS)
-
-
-def withdraw(
-    asset: AssetArgument,
-    amount: AmountArgument,
-    user: User,
-    request_id: RequestId = None,
-    output: Format = Output.TABLE,
-    engine: EngineAddress = ENGINE_DEFAULT,
-    timeout: Timeout = TIMEOUT_DEFAULT,
-) -> None:
-    """Take available money out."""
-    from ordertape.v1 import matching_engine_pb2 as engine_pb2
-    from services.cli.client import Engine, new_key
-
-    request = engine_pb2.WithdrawRequest(user_id=user, asset=asset, amount=amount, request_id=request_id or new_key())
-    with Engine(engine, timeout) as service, _naming_key("--request-id", request.request_id):
-        response = service.call(service.operator.Withdraw, request)
-    show(output, {"requestId": request.request_id, **document_of(response)}, "balance", BALANCE_COLUMNS)
-
-
-class OrderName(TypedDict, total=False):
-    """One of the two names of an order, as requests take it."""
-
-    order_id: int
-    client_order_id: str
-
-
-def order_named(text: str, by_client_id: bool) -> OrderName:
-    """The order_id or the client_order_id that the user typed: digits are the former unless told otherwise."""
-    if by_client_id or not text.isascii() or not text.isdigit():
-        return {"client_order_id": text}
-    number = int(text)
-    if number >= 2**63:
-        raise Failure(USAGE, f"{text} is larger than any order_id: add --client-id if it is a client_order_id")
-    return {"order_id": number}
-
-
-@contextmanager
-def _naming_key(option: str, key: str) -> Iterator[None]:
-    """Let a failure say under which key the request was sent: with it, asking again is safe."""
-    try:
-        yield
-    except Failure as failure:
-        raise Failure(failure.exit_code, failure.message, [*failure.details, f"sent with {option} {key}"]) from failure

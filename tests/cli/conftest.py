@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from typer.main import get_command_name
 from typer.testing import CliRunner, Result
 
 from services.cli.__main__ import app
@@ -20,3 +21,8 @@ def ordertape(monkeypatch: pytest.MonkeyPatch) -> Run:
         return CliRunner().invoke(app, arguments)
 
     return run
+
+
+def names_of_commands() -> list[str]:
+    """As they are typed."""
+    return [get_command_name(command.callback.__name__) for command in app.registered_commands if command.callback is not None]

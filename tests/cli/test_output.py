@@ -7,7 +7,17 @@ import pytest
 from ordertape.v1 import matching_engine_pb2 as engine_pb2
 from ordertape.v1 import order_pb2
 from services.cli.failures import Failure
-from services.cli.output import ORDER_COLUMNS, RESULT_COLUMNS, Output, chosen, document_of, show, show_one
+from services.cli.output import (
+    ORDER_COLUMNS,
+    RESULT_COLUMNS,
+    WATCH_COLUMNS,
+    Output,
+    chosen,
+    document_of,
+    show,
+    show_one,
+    table_line,
+)
 
 UPDATE = order_pb2.OrderUpdate(
     order_id=17,
@@ -47,7 +57,8 @@ def test_json_lines_are_the_same_objects_one_a_line(capsys: pytest.CaptureFixtur
 def test_a_table_has_columns_of_the_same_names_without_the_enums_prefixes(capsys: pytest.CaptureFixture[str]) -> None:
     show(Output.TABLE, document_of(RESPONSE), "updates", RESULT_COLUMNS)
     header, row, footer = capsys.readouterr().out.splitlines()
-    assert header.split() == [column for column in RESULT_COLUMNS if column != "reasonText"], (
+    empty = {"stopPrice", "quoteQty", "displayQty", "reason", "reasonText", "expireTime"}
+    assert header.split() == [column for column in RESULT_COLUMNS if column not in empty], (
         "columns that nothing fills are left out"
     )
     assert row.split() == [
@@ -82,6 +93,26 @@ def test_a_client_id_that_looks_like_an_enum_is_left_alone(capsys: pytest.Captur
     named = order_pb2.OrderUpdate(order_id=1, client_order_id="SIDE_BUY")
     show(Output.TABLE, {"orders": [document_of(named)]}, "orders", ORDER_COLUMNS)
     assert "SIDE_BUY" in capsys.readouterr().out
+
+
+def test_a_line_of_a_watch_stands_below_its_header() -> None:
+    stop = order_pb2.OrderUpdate(side=order_pb2.SIDE_SELL, stop_price="55000", qty="0.5", exec_type=order_pb2.EXEC_TYPE_TRIGGERED)
+    header, line = table_line(WATCH_COLUMNS, None), table_line(WATCH_COLUMNS, document_of(stop))
+    for column, text in (("stopPrice", "55000"), ("qty", "0.5"), ("execType", "TRIGGERED")):
+        assert line[header.index(f" {column} ") + 1 :].startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("update", "reason"),
+    [
+        (order_pb2.OrderUpdate(reject_reason=order_pb2.REJECT_REASON_NO_LIQUIDITY), "NO_LIQUIDITY"),
+        (order_pb2.OrderUpdate(cancel_reason=order_pb2.CANCEL_REASON_SELF_TRADE), "SELF_TRADE"),
+        (order_pb2.OrderUpdate(expire_reason=order_pb2.EXPIRE_REASON_SESSION_END), "SESSION_END"),
+        (order_pb2.OrderUpdate(), ""),
+    ],
+)
+def test_a_table_has_one_column_for_all_reasons(update: order_pb2.OrderUpdate, reason: str) -> None:
+    assert table_line(("reason",), document_of(update)) == reason
 
 
 def test_one_object_is_a_table_of_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
