@@ -21,6 +21,7 @@ from tests.bench.memory import memory
 from tests.bench.neighbours import Neighbours
 from tests.bench.recovery import recovery
 from tests.bench.sizes import FULL, SHORT, Sizes
+from tests.bench.snapshots import snapshots
 from tests.bench.watch import watch_orders
 
 Part = Callable[[Sizes, Path], list[Figure]]
@@ -33,6 +34,7 @@ PARTS: dict[str, Part] = {
     "f": watch_orders,
     "g": recovery,
     "h": memory,
+    "i": snapshots,
 }
 WIDTH = 140
 OTHERS_SHARE_MAX = 0.1

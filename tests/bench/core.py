@@ -7,7 +7,8 @@ from pathlib import Path
 
 from services.domain.commands import Command
 from services.domain.exchange import decide
-from services.wire.requests import cancel_command, place_command
+from services.wire.place_request import place_command
+from services.wire.requests import cancel_command
 from tests.bench.figures import Figure, Round, figure_of
 from tests.bench.orders import MONEY, USERS, closing, resting
 from tests.bench.sizes import Sizes

@@ -18,6 +18,8 @@ class Sizes:
     live_updates: int
     orders_seen: int
     closed_orders: tuple[int, ...]
+    snapshot_open_orders: int
+    snapshot_commands: tuple[int, ...]
 
 
 FULL = Sizes(
@@ -32,6 +34,8 @@ FULL = Sizes(
     live_updates=60_000,
     orders_seen=1_000,
     closed_orders=(50_000, 200_000, 350_000),
+    snapshot_open_orders=100_000,
+    snapshot_commands=(200_000, 2_000_000),
 )
 SHORT = Sizes(
     rounds=2,
@@ -45,4 +49,6 @@ SHORT = Sizes(
     live_updates=3_000,
     orders_seen=50,
     closed_orders=(1_000, 4_000, 7_000),
+    snapshot_open_orders=2_000,
+    snapshot_commands=(4_000, 40_000),
 )

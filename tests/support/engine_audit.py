@@ -9,7 +9,7 @@ from ordertape.v1 import ledger_pb2, order_pb2
 
 OPEN = (order_pb2.ORDER_STATUS_NEW, order_pb2.ORDER_STATUS_PARTIALLY_FILLED)
 BUY = order_pb2.SIDE_BUY
-# What an order can say: (status before, what happened, status after), as far as this engine goes.
+# What an order can say: (status before, what happened, status after).
 _ALLOWED = {
     (before, order_pb2.ExecType.Value(f"EXEC_TYPE_{happened}"), order_pb2.OrderStatus.Value(f"ORDER_STATUS_{after}"))
     for befores, happened, after in [
@@ -19,10 +19,20 @@ _ALLOWED = {
         (OPEN, "TRADE", "FILLED"),
         (OPEN, "CANCELLED", "CANCELLED"),
         (OPEN, "EXPIRED", "EXPIRED"),
+        ((order_pb2.ORDER_STATUS_NEW,), "REPLACED", "NEW"),
+        ((order_pb2.ORDER_STATUS_NEW,), "TRIGGERED", "NEW"),
+        ((order_pb2.ORDER_STATUS_PARTIALLY_FILLED,), "REPLACED", "PARTIALLY_FILLED"),
+        ((order_pb2.ORDER_STATUS_PARTIALLY_FILLED,), "REPLACED", "FILLED"),
     ]
     for before in befores
 }
-_KEYS = {"place_order": "client_order_id", "cancel_order": "request_id", "deposit": "request_id", "withdraw": "request_id"}
+_KEYS = {
+    "place_order": "client_order_id",
+    **dict.fromkeys(("cancel_order", "replace_order", "cancel_orders", "deposit", "withdraw"), "request_id"),
+}
+_CONTROLS = ("set_trading_status", "set_user_status", "force_cancel_order", "set_instrument")
+# A request about many orders takes several batches; its key is used with the one that says so.
+_LAST_COMMAND = {"cancel_orders": "mass_cancel_done", "set_user_status": "user_status_set"}
 
 Key = tuple[str, str, str]
 
@@ -37,7 +47,7 @@ class LedgerAudit:
         self.orders: dict[int, order_pb2.OrderUpdate] = {}
         self.balances: dict[tuple[str, str], tuple[Decimal, Decimal]] = defaultdict(lambda: (Decimal(0), Decimal(0)))
         self.by_key: dict[Key, ledger_pb2.LedgerBatch] = {}
-        """The batch of each key: (member of the batch's request, user_id, key)."""
+        """The batch of each key: (member of the batch's request, user_id, key), for operators ("operator", "", key)."""
         self._time = 0
         self._hash = b""
         self._inside: dict[str, Decimal] = defaultdict(Decimal)  # deposits - withdrawals - fees, by asset
@@ -82,12 +92,17 @@ class LedgerAudit:
     def _remember_key(self, batch: ledger_pb2.LedgerBatch) -> None:
         kind = batch.WhichOneof("request")
         assert kind is not None
+        request = getattr(batch, kind)
         if kind in _KEYS:
-            request = getattr(batch, kind)
             key = (kind, request.user_id, getattr(request, _KEYS[kind]))
-            if key[2]:
-                assert key not in self.by_key, f"{key} was done twice, again at {batch.first_sequence}"
-                self.by_key[key] = batch
+        elif kind in _CONTROLS:
+            key = ("operator", "", request.request_id)
+        else:
+            return
+        last = _LAST_COMMAND.get(kind)
+        if key[2] and (last is None or batch.commands[-1].HasField(last)):  # type: ignore[arg-type]
+            assert key not in self.by_key, f"{key} was done twice, again at {batch.first_sequence}"
+            self.by_key[key] = batch
 
     def _take(self, command: ledger_pb2.LedgerCommand, time: int, touched: set[int]) -> None:
         kind = command.WhichOneof("command")
@@ -110,7 +125,8 @@ class LedgerAudit:
             self.epoch += 1
             assert event.epoch == self.epoch
         else:
-            assert kind == "instrument_set", f"{kind} at {self.sequence}"
+            others = ("instrument_set", "trading_status_set", "user_status_set", "mass_cancel_done")
+            assert kind in others, f"{kind} at {self.sequence}"
 
     def _move(self, line: ledger_pb2.BalanceChange, available: Decimal, held: Decimal) -> None:
         before = self.balances[line.user_id, line.asset]
@@ -170,15 +186,33 @@ class LedgerAudit:
     def _check_hold(self, order: order_pb2.OrderUpdate) -> None:
         cost = Decimal(0)
         if order.status in OPEN:
-            assert order.visible_qty == order.leaves_qty
-            cost = Decimal(order.leaves_qty) * (Decimal(order.price) if order.side == BUY else 1)
+            waits = order.HasField("stop_price") and not order.HasField("triggered_at")
+            if waits:
+                assert not order.HasField("visible_qty")
+            elif order.HasField("display_qty"):
+                assert 0 < Decimal(order.visible_qty) <= min(Decimal(order.display_qty), Decimal(order.leaves_qty))
+            else:
+                assert order.visible_qty == order.leaves_qty
+            cost = _cost(order)
         assert self._held[order.order_id] == cost, f"order {order.order_id} holds {self._held[order.order_id]}, costs {cost}"
+
+
+def _cost(order: order_pb2.OrderUpdate) -> Decimal:
+    """What an open order can still cost; a stop order that will buy a qty at the market cannot know."""
+    if order.HasField("leaves_quote_qty"):
+        return Decimal(order.leaves_quote_qty)
+    if order.side != BUY:
+        return Decimal(order.leaves_qty)
+    return Decimal(order.leaves_qty) * Decimal(order.price) if order.HasField("price") else Decimal(0)
 
 
 def _check_progress(before: order_pb2.OrderUpdate, update: order_pb2.OrderUpdate) -> None:
     filled, quote, fee = (Decimal(update.fill.qty or 0), Decimal(update.fill.quote or 0), Decimal(update.fill.fee or 0))
     assert update.HasField("fill") == (update.exec_type == order_pb2.EXEC_TYPE_TRADE)
     assert Decimal(update.filled_qty) == Decimal(before.filled_qty) + filled
+    assert update.version == before.version + (update.exec_type == order_pb2.EXEC_TYPE_REPLACED)
+    triggers = update.exec_type == order_pb2.EXEC_TYPE_TRIGGERED
+    assert update.HasField("triggered_at") == (triggers or before.HasField("triggered_at"))
     assert Decimal(update.cumulative_quote) == Decimal(before.cumulative_quote) + quote
     assert Decimal(update.cumulative_fee) == Decimal(before.cumulative_fee) + fee
     assert (update.created_at, update.order_number, update.client_order_id, update.user_id) == (

@@ -7,7 +7,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from ordertape.v1 import ledger_pb2, ledger_pb2_grpc, matching_engine_pb2_grpc, order_pb2
+from ordertape.v1 import instrument_pb2, ledger_pb2, ledger_pb2_grpc, matching_engine_pb2_grpc, order_pb2
 from ordertape.v1 import matching_engine_pb2 as pb
 
 BUY, SELL = order_pb2.SIDE_BUY, order_pb2.SIDE_SELL
@@ -19,6 +19,9 @@ REJECTED, EXPIRED = order_pb2.ORDER_STATUS_REJECTED, order_pb2.ORDER_STATUS_EXPI
 CALL_SECONDS = 20.0
 # Channels to one address share their connection unless told otherwise.
 _OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
+
+
+Request = pb.PlaceOrderRequest | pb.CancelOrderRequest | pb.ReplaceOrderRequest
 
 
 class EngineClient:
@@ -50,7 +53,14 @@ class EngineClient:
     def cancel(self, request: pb.CancelOrderRequest) -> pb.CancelOrderResponse:
         return self.engine.CancelOrder(request, timeout=CALL_SECONDS)
 
-    def submit(self, *requests: pb.PlaceOrderRequest | pb.CancelOrderRequest) -> pb.SubmitOrdersResponse:
+    def replace(self, request: pb.ReplaceOrderRequest) -> pb.ReplaceOrderResponse:
+        return self.engine.ReplaceOrder(request, timeout=CALL_SECONDS)
+
+    def cancel_orders(self, user_id: str, request_id: str | None = None, **filters: Any) -> pb.CancelOrdersResponse:
+        request = pb.CancelOrdersRequest(user_id=user_id, request_id=request_id, **filters)
+        return self.engine.CancelOrders(request, timeout=CALL_SECONDS)
+
+    def submit(self, *requests: Request) -> pb.SubmitOrdersResponse:
         items = [item_of(request) for request in requests]
         return self.engine.SubmitOrders(pb.SubmitOrdersRequest(items=items), timeout=CALL_SECONDS)
 
@@ -59,6 +69,26 @@ class EngineClient:
 
     def withdraw(self, request: pb.WithdrawRequest) -> pb.WithdrawResponse:
         return self.operator.Withdraw(request, timeout=CALL_SECONDS)
+
+    def set_symbol(self, symbol: str, status: str, request_id: str, reason: str = "") -> pb.SetTradingStatusResponse:
+        """TRADING or HALTED."""
+        number = instrument_pb2.TradingStatus.Value(f"TRADING_STATUS_{status}")
+        request = pb.SetTradingStatusRequest(symbol=symbol, status=number, request_id=request_id, reason_text=reason)
+        return self.operator.SetTradingStatus(request, timeout=CALL_SECONDS)
+
+    def set_user(self, user_id: str, status: str, request_id: str, **changes: Any) -> pb.SetUserStatusResponse:
+        """ACTIVE or SUSPENDED."""
+        number = instrument_pb2.UserStatus.Value(f"USER_STATUS_{status}")
+        request = pb.SetUserStatusRequest(user_id=user_id, status=number, request_id=request_id, **changes)
+        return self.operator.SetUserStatus(request, timeout=CALL_SECONDS)
+
+    def force_cancel(self, order_id: int, request_id: str, reason: str = "") -> pb.ForceCancelOrderResponse:
+        request = pb.ForceCancelOrderRequest(order_id=order_id, request_id=request_id, reason_text=reason)
+        return self.operator.ForceCancelOrder(request, timeout=CALL_SECONDS)
+
+    def set_instrument(self, rules: dict[str, Any], request_id: str) -> pb.SetInstrumentResponse:
+        request = pb.SetInstrumentRequest(instrument=instrument_pb2.Instrument(**rules), request_id=request_id)
+        return self.operator.SetInstrument(request, timeout=CALL_SECONDS)
 
     def fund(self, *user_ids: str, **amounts: str) -> None:
         """Deposit the amount of each asset for each user."""
@@ -97,6 +127,13 @@ def limit(user_id: str, side: "order_pb2.Side.ValueType", price: str, qty: str, 
     return pb.PlaceOrderRequest(**fields | {"user_id": user_id, "side": side, "price": price, "qty": qty} | changes)
 
 
+def stop(user_id: str, side: "order_pb2.Side.ValueType", stop_price: str, **changes: Any) -> pb.PlaceOrderRequest:
+    """A STOP order of BTC-USD, STOP_LIMIT with a price; ``changes`` say qty or quote_qty."""
+    kind = order_pb2.ORDER_TYPE_STOP_LIMIT if "price" in changes else order_pb2.ORDER_TYPE_STOP
+    fields: dict[str, Any] = {"symbol": "BTC-USD", "order_type": kind, "stop_price": stop_price}
+    return pb.PlaceOrderRequest(**fields | {"user_id": user_id, "side": side} | changes)
+
+
 def market(user_id: str, side: "order_pb2.Side.ValueType", **changes: Any) -> pb.PlaceOrderRequest:
     """A MARKET order of BTC-USD; ``changes`` say qty or quote_qty."""
     fields: dict[str, Any] = {"symbol": "BTC-USD", "order_type": order_pb2.ORDER_TYPE_MARKET}
@@ -110,9 +147,18 @@ def cancel(user_id: str, order: int | str, request_id: str | None = None) -> pb.
     return pb.CancelOrderRequest(user_id=user_id, client_order_id=order, request_id=request_id)
 
 
-def item_of(request: pb.PlaceOrderRequest | pb.CancelOrderRequest) -> pb.SubmitOrdersItem:
+def replace(user_id: str, order: int | str, request_id: str | None = None, **changes: Any) -> pb.ReplaceOrderRequest:
+    """A replace of an order by its number or by the client's name."""
+    if isinstance(order, int):
+        return pb.ReplaceOrderRequest(user_id=user_id, order_id=order, request_id=request_id, **changes)
+    return pb.ReplaceOrderRequest(user_id=user_id, client_order_id=order, request_id=request_id, **changes)
+
+
+def item_of(request: Request) -> pb.SubmitOrdersItem:
     if isinstance(request, pb.PlaceOrderRequest):
         return pb.SubmitOrdersItem(place=request)
+    if isinstance(request, pb.ReplaceOrderRequest):
+        return pb.SubmitOrdersItem(replace=request)
     return pb.SubmitOrdersItem(cancel=request)
 
 

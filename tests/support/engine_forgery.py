@@ -17,8 +17,7 @@ def forge_batch(data_dir: Path, sequence: int, forge: Forge) -> None:
 
     The index of the ledger is thrown away, since it would not fit.
     """
-    folder = data_dir / "ledger"
-    ledger = SegmentReader.open(folder)
+    ledger = SegmentReader.open(data_dir / "ledger")
     previous_hash, written = b"", []
     for stored in ledger.read():
         batch = ledger_pb2.LedgerBatch.FromString(stored.data)
@@ -30,8 +29,26 @@ def forge_batch(data_dir: Path, sequence: int, forge: Forge) -> None:
             data = batch.SerializeToString()
         previous_hash = sha256(data).digest()
         written.append(StoredBatch(stored.first_sequence, stored.last_sequence, data))
-    for segment in folder.glob("*.segment"):
-        segment.unlink()
-    segment_path(folder, 1).write_bytes(encode_header(ledger.ledger_id, 1) + encode_group(0, written))
+    _write(data_dir, ledger.ledger_id, written)
     for file in data_dir.glob("engine.db*"):
         file.unlink()
+
+
+def cut_after(data_dir: Path, is_last: Callable[[ledger_pb2.LedgerBatch], object]) -> ledger_pb2.LedgerBatch:
+    """Make the first batch for which ``is_last`` holds the ledger's last, as a kill in the middle of a commit group would."""
+    ledger = SegmentReader.open(data_dir / "ledger")
+    written = []
+    for stored in ledger.read():
+        written.append(stored)
+        batch = ledger_pb2.LedgerBatch.FromString(stored.data)
+        if is_last(batch):
+            _write(data_dir, ledger.ledger_id, written)
+            return batch
+    raise AssertionError("there is no such batch")
+
+
+def _write(data_dir: Path, ledger_id: str, batches: list[StoredBatch]) -> None:
+    folder = data_dir / "ledger"
+    for segment in folder.glob("*.segment"):
+        segment.unlink()
+    segment_path(folder, 1).write_bytes(encode_header(ledger_id, 1) + encode_group(0, batches))

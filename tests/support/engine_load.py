@@ -10,9 +10,10 @@ import grpc
 from ordertape.v1 import ledger_pb2, order_pb2
 from ordertape.v1 import matching_engine_pb2 as pb
 from tests.support.engine_audit import Key, LedgerAudit
-from tests.support.engine_client import EngineClient, cancel, limit
+from tests.support.engine_client import EngineClient, Request, cancel, limit, replace
 
-Answer = pb.PlaceOrderResponse | pb.CancelOrderResponse | pb.DepositResponse | pb.WithdrawResponse | pb.SubmitOrdersResult
+OrderAnswer = pb.PlaceOrderResponse | pb.CancelOrderResponse | pb.ReplaceOrderResponse | pb.SubmitOrdersResult
+Answer = OrderAnswer | pb.CancelOrdersResponse | pb.DepositResponse | pb.WithdrawResponse
 # What an engine that stops or dies does to a call; CANCELLED is gRPC's word for a call that had come in and was not handed
 # over yet when the server stopped.
 _NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
@@ -95,10 +96,15 @@ class _Client:
             kind = self._chance.random()
             if kind < 0.5:
                 self._submit([self._place()])
-            elif kind < 0.7:
+            elif kind < 0.6:
                 self._submit([self._cancel()])
+            elif kind < 0.7:
+                self._submit([self._replace()])
+            elif kind < 0.72:
+                self._cancel_all()
             elif kind < 0.9:
-                self._submit([self._cancel() if self._chance.random() < 0.3 else self._place() for _ in range(8)])
+                makers = self._chance.choices([self._place, self._cancel, self._replace], weights=[6, 3, 1], k=8)
+                self._submit([make() for make in makers])
             else:
                 self._move(self._chance.choice(("deposit", "withdraw")), "USD", "1.5")
         if self._connected is not None:
@@ -125,7 +131,17 @@ class _Client:
     def _cancel(self) -> pb.CancelOrderRequest:
         return cancel(self._user_id, self._chance.choice(self._orders[-10:] or ["none"]), self._name())
 
-    def _submit(self, requests: list[pb.PlaceOrderRequest | pb.CancelOrderRequest]) -> None:
+    def _replace(self) -> pb.ReplaceOrderRequest:
+        target = self._chance.choice(self._orders[-10:] or ["none"])
+        return replace(self._user_id, target, self._name(), qty=f"0.{self._chance.randint(1, 99):02d}")
+
+    def _cancel_all(self) -> None:
+        key: Key = ("cancel_orders", self._user_id, self._name())
+        answer = self._load.call(self, [key], lambda engine: engine.cancel_orders(self._user_id, key[2]))
+        if isinstance(answer, pb.CancelOrdersResponse):
+            self._load.answers[key] = answer
+
+    def _submit(self, requests: list[Request]) -> None:
         keys = [_key_of(request) for request in requests]
         if len(requests) > 1:
             answer = self._load.call(self, keys, lambda engine: engine.submit(*requests))
@@ -134,9 +150,8 @@ class _Client:
                     self._load.answers[key] = result
             return
         (request,) = requests
-        place = isinstance(request, pb.PlaceOrderRequest)
-        answer = self._load.call(self, keys, lambda engine: engine.place(request) if place else engine.cancel(request))
-        if isinstance(answer, pb.PlaceOrderResponse | pb.CancelOrderResponse):
+        answer = self._load.call(self, keys, lambda engine: _send(engine, request))
+        if isinstance(answer, pb.PlaceOrderResponse | pb.CancelOrderResponse | pb.ReplaceOrderResponse):
             self._load.answers[keys[0]] = answer
 
     def _move(self, kind: str, asset: str, amount: str) -> None:
@@ -150,10 +165,17 @@ class _Client:
             self._load.answers[key] = answer
 
 
-def _key_of(request: pb.PlaceOrderRequest | pb.CancelOrderRequest) -> Key:
+def _send(engine: EngineClient, request: Request) -> OrderAnswer:
+    if isinstance(request, pb.PlaceOrderRequest):
+        return engine.place(request)
+    return engine.cancel(request) if isinstance(request, pb.CancelOrderRequest) else engine.replace(request)
+
+
+def _key_of(request: Request) -> Key:
     if isinstance(request, pb.PlaceOrderRequest):
         return ("place_order", request.user_id, request.client_order_id)
-    return ("cancel_order", request.user_id, request.request_id)
+    kind = "cancel_order" if isinstance(request, pb.CancelOrderRequest) else "replace_order"
+    return (kind, request.user_id, request.request_id)
 
 
 def assert_answered_exactly_once(load: Load, client: EngineClient) -> LedgerAudit:
@@ -168,6 +190,8 @@ def assert_answered_exactly_once(load: Load, client: EngineClient) -> LedgerAudi
         if isinstance(answer, pb.DepositResponse | pb.WithdrawResponse):
             line = batch.commands[0].deposit if key[0] == "deposit" else batch.commands[0].withdraw
             assert (answer.balance.available, answer.balance.held) == (line.available_after, line.held_after)
+        elif isinstance(answer, pb.CancelOrdersResponse):
+            assert answer.cancelled_count == batch.commands[-1].mass_cancel_done.cancelled_count
         else:
             assert [update.SerializeToString() for update in answer.updates] == [
                 update.SerializeToString() for update in _own_updates(batch)

@@ -3,14 +3,14 @@ left in its cache. Tests never download it.
 """
 
 from functools import cache
-from pathlib import Path
 
 import pytest
 
 from services.cli.demo.flow import Flow, flow_of
 from services.cli.demo.recording import WHEEL, Recording, cache_folder, read_files, read_wheel
+from tests.support.recorded_data import FOLDER
 
-BESIDE = Path(__file__).parents[3] / "shared" / "data" / "bitstamp-btcusd-2026-05-02"
+BESIDE = FOLDER / "bitstamp-btcusd-2026-05-02"
 
 
 @cache
