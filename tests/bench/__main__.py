@@ -20,6 +20,7 @@ from tests.bench.ingest import history_ingest
 from tests.bench.memory import memory
 from tests.bench.neighbours import Neighbours
 from tests.bench.recovery import recovery
+from tests.bench.session import order_session
 from tests.bench.sizes import FULL, SHORT, Sizes
 from tests.bench.snapshots import snapshots
 from tests.bench.watch import watch_orders
@@ -35,6 +36,7 @@ PARTS: dict[str, Part] = {
     "g": recovery,
     "h": memory,
     "i": snapshots,
+    "j": order_session,
 }
 WIDTH = 140
 OTHERS_SHARE_MAX = 0.1

@@ -6,11 +6,12 @@ What it answers was recorded from the services, in files. gRPC takes every reque
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 from ordertape.v1 import matching_engine_pb2 as engine
 from ordertape.v1 import order_history_pb2 as history
@@ -27,6 +28,9 @@ from services.serving.settings import ServerSettings
 
 PlaceAnswer = Callable[[engine.PlaceOrderRequest, object], engine.PlaceOrderResponse]
 SubmitAnswer = Callable[[engine.SubmitOrdersRequest, object], engine.SubmitOrdersResponse]
+Items = RepeatedCompositeFieldContainer[engine.SubmitOrdersItem]
+Results = RepeatedCompositeFieldContainer[engine.SubmitOrdersResult]
+SessionAnswers = Callable[[Iterator[engine.OrderSessionRequest], object], Iterator[engine.OrderSessionResponse]]
 
 
 def ready_answers(folder: Path) -> Registration:
@@ -48,16 +52,26 @@ def echo(folder: Path) -> Registration:
         response.position = position
         return response
 
-    def submit(request: engine.SubmitOrdersRequest, _context: object) -> engine.SubmitOrdersResponse:
-        response = engine.SubmitOrdersResponse()
-        for _ in request.items:
-            result = response.results.add()
+    def fill_results(items: Items, results: Results) -> None:
+        for _ in items:
+            result = results.add()
             fill(result.updates.add())
             result.position = position
+
+    def submit(request: engine.SubmitOrdersRequest, _context: object) -> engine.SubmitOrdersResponse:
+        response = engine.SubmitOrdersResponse()
+        fill_results(request.items, response.results)
         response.position = position
         return response
 
-    return _engine(place, submit)
+    def session(requests: Iterator[engine.OrderSessionRequest], _context: object) -> Iterator[engine.OrderSessionResponse]:
+        for request in requests:
+            response = engine.OrderSessionResponse(correlation_id=request.correlation_id)
+            fill_results(request.items, response.results)
+            response.position = position
+            yield response
+
+    return _engine(place, submit, session)
 
 
 def ready_messages(folder: Path) -> Registration:
@@ -97,8 +111,8 @@ def _filler(recorded: order_pb2.OrderUpdate) -> Callable[[order_pb2.OrderUpdate]
     return fill
 
 
-def _engine(place: PlaceAnswer, submit: SubmitAnswer) -> Registration:
-    handlers = {
+def _engine(place: PlaceAnswer, submit: SubmitAnswer, session: SessionAnswers | None = None) -> Registration:
+    handlers: dict[str, Any] = {
         "PlaceOrder": grpc.unary_unary_rpc_method_handler(
             place, engine.PlaceOrderRequest.FromString, engine.PlaceOrderResponse.SerializeToString
         ),
@@ -106,6 +120,10 @@ def _engine(place: PlaceAnswer, submit: SubmitAnswer) -> Registration:
             submit, engine.SubmitOrdersRequest.FromString, engine.SubmitOrdersResponse.SerializeToString
         ),
     }
+    if session is not None:
+        handlers["OrderSession"] = grpc.stream_stream_rpc_method_handler(
+            session, engine.OrderSessionRequest.FromString, engine.OrderSessionResponse.SerializeToString
+        )
     return _service("ordertape.v1.MatchingEngine", handlers)
 
 
@@ -118,7 +136,10 @@ def _serve_as_engine(registration: Registration, ready_file: Path) -> None:
     server = start_server(
         [registration],
         ServerSettings(
-            calls_max=settings.calls_max, call_threads_max=settings.call_threads_max, streams_max=settings.replays_max
+            calls_max=settings.calls_max,
+            call_threads_max=settings.call_threads_max,
+            streams_max=settings.replays_max,
+            sessions_max=settings.sessions_max,
         ),
         HealthBoard(),
     )

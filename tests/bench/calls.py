@@ -1,6 +1,6 @@
 """(a), (b), (c): orders through gRPC to the disk and back, against a server of the same kind that only answers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice
@@ -46,14 +46,14 @@ def place_order(sizes: Sizes, folder: Path) -> list[Figure]:
 
 def submit_orders(sizes: Sizes, folder: Path) -> list[Figure]:
     """100 orders a call, durable."""
-    calls = partial(_submits, sizes.batches_per_round)
+    calls = partial(submits, sizes.batches_per_round)
     what = f"{BATCH_ITEMS} orders a call"
-    work = _Workload("c", what, "SubmitOrders", SUBMIT_ORDERS, BATCH_CALLERS, BATCH_ITEMS, calls, _check_submitted)
+    work = _Workload("c", what, "SubmitOrders", SUBMIT_ORDERS, BATCH_CALLERS, BATCH_ITEMS, calls, check_submitted)
     return _compare(work, sizes.rounds, folder / "submit-orders")
 
 
 def _compare(work: _Workload, rounds: int, folder: Path) -> list[Figure]:
-    with _servers(folder) as servers, ExitStack() as connections:
+    with servers_alike(folder) as servers, ExitStack() as connections:
         loads = [connections.enter_context(GrpcLoad(server.address, work.method)) for server in servers]
         sides = [partial(_round, work, server, load) for server, load in zip(servers, loads, strict=True)]
         ready, echo, ours = in_turns(rounds, work.calls, sides)
@@ -78,13 +78,13 @@ def _round(work: _Workload, server: Server, connection: GrpcLoad, requests: list
 
 
 @contextmanager
-def _servers(folder: Path) -> Iterator[tuple[Server, Server, Server]]:
+def servers_alike(folder: Path) -> Iterator[tuple[Server, Server, Server]]:
     """Two bare servers with answers that the engine gave, and the engine."""
     recorded = folder / "recorded"
     with engine_server(folder / "engine") as server:
         deposit_money(server)
         recorded.mkdir()
-        for name, method, requests in (("placed", PLACE_ORDER, _places(1)), ("submitted", SUBMIT_ORDERS, _submits(1))):
+        for name, method, requests in (("placed", PLACE_ORDER, _places(1)), ("submitted", SUBMIT_ORDERS, submits(1))):
             with GrpcLoad(server.address, method) as load:
                 (recorded / name).write_bytes(load.call_all(requests, 1).answers[0])
         with bare_server("ready-answers", recorded) as ready, bare_server("echo", recorded) as echo:
@@ -95,28 +95,33 @@ def _places(count: int) -> list[bytes]:
     return [place.SerializeToString() for place in islice(resting(), count)]
 
 
-def _submits(count: int) -> list[bytes]:
-    places = resting()
-    return [
-        engine.SubmitOrdersRequest(
-            items=[engine.SubmitOrdersItem(place=place) for place in islice(places, BATCH_ITEMS)]
-        ).SerializeToString()
-        for _ in range(count)
-    ]
+def submits(count: int) -> list[bytes]:
+    """So many requests of SubmitOrders."""
+    return [engine.SubmitOrdersRequest(items=batch_of_items()).SerializeToString() for _ in range(count)]
+
+
+def batch_of_items() -> list[engine.SubmitOrdersItem]:
+    """So many orders that rest as one message has."""
+    return [engine.SubmitOrdersItem(place=place) for place in islice(resting(), BATCH_ITEMS)]
 
 
 def _check_placed(answer: bytes) -> None:
     _require_new(engine.PlaceOrderResponse.FromString(answer))
 
 
-def _check_submitted(answer: bytes) -> None:
-    response = engine.SubmitOrdersResponse.FromString(answer)
-    if len(response.results) != BATCH_ITEMS:
-        raise WrongAnswer(f"{len(response.results)} results for {BATCH_ITEMS} items")
-    for result in response.results:
+def check_submitted(answer: bytes) -> None:
+    """Raise WrongAnswer unless every item of SubmitOrders' answer is a new order that rests."""
+    check_results(engine.SubmitOrdersResponse.FromString(answer).results)
+
+
+def check_results(results: Sequence[engine.SubmitOrdersResult]) -> None:
+    """Raise WrongAnswer unless every item of a message is a new order that rests."""
+    if len(results) != BATCH_ITEMS:
+        raise WrongAnswer(f"{len(results)} results for {BATCH_ITEMS} items")
+    for result in results:
         _require_new(result)
 
 
 def _require_new(answer: engine.PlaceOrderResponse | engine.SubmitOrdersResult) -> None:
-    if [update.status for update in answer.updates] != [order_pb2.ORDER_STATUS_NEW]:
-        raise WrongAnswer(f"an order that should rest did not: {answer}")
+    if answer.replayed or [update.status for update in answer.updates] != [order_pb2.ORDER_STATUS_NEW]:
+        raise WrongAnswer(f"an order that should rest as a new one did not: {answer}")

@@ -18,6 +18,7 @@ from tests.bench.orders import MONEY, USERS
 _ANYWHERE: Final = "127.0.0.1:0"
 PLACE_ORDER: Final = "/ordertape.v1.MatchingEngine/PlaceOrder"
 SUBMIT_ORDERS: Final = "/ordertape.v1.MatchingEngine/SubmitOrders"
+ORDER_SESSION: Final = "/ordertape.v1.MatchingEngine/OrderSession"
 _DEPOSIT: Final = "/ordertape.v1.Operator/Deposit"
 WATCH_ORDERS: Final = "/ordertape.v1.OrderHistory/WatchOrders"
 

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from services.matching_engine.ledger.disk_format import RECORD_MAGIC
 from tests.support.bad_wire import Cable, Thief, talk_to_a_feed, visit
@@ -25,6 +26,9 @@ class Rig:
         faults = [*FAULTS, *(CABLE_FAULTS if self.cables else [])]
         fault = chance.choice(faults)
         self.done.append(fault.__name__)
+        # Beside the services' logs, for whoever has to find out what happened.
+        with (self.exchange.folder / "faults.log").open("a") as log:
+            log.write(f"{datetime.now(UTC).isoformat()} {fault.__name__}\n")
         fault(self, chance)
 
 
