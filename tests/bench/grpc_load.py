@@ -108,7 +108,8 @@ class GrpcLoad:
         """
         clock = time.perf_counter
         total = len(messages)
-        sent_at, latencies, answers = [0.0] * total, [0.0] * total, []
+        sent_at, latencies = [0.0] * total, [0.0] * total
+        answers: list[bytes] = []
         sent = 0
         stream, headers = self._headers()
         self._stream_window = self._stream_window_initial

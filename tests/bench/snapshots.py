@@ -10,6 +10,7 @@ from hashlib import sha256
 from itertools import count, islice
 from pathlib import Path
 from statistics import median
+from typing import Any
 from unittest.mock import patch
 
 from ordertape.v1 import ledger_pb2
@@ -107,9 +108,10 @@ def _requests(ledger_id: str, open_orders: int) -> Iterator[LedgerRequest]:
 
 def _command(request: LedgerRequest) -> Command:
     if request.name == "start_engine":
-        start = request.message
+        start: Any = request.message
         return StartEngine(start.ledger_id, start.epoch, start.rules_version, start.program_version, _RULES)
-    return command_of(ledger_pb2.LedgerBatch(**{request.name: request.message}))
+    named: dict[str, Any] = {request.name: request.message}
+    return command_of(ledger_pb2.LedgerBatch(**named))
 
 
 def _start(data: Path) -> float:
