@@ -56,7 +56,7 @@ class Plan(NamedTuple):
     @property
     def trade_count(self) -> int:
         """How many trades the order makes."""
-        return sum(isinstance(step, PlannedTrade) for step in self.steps)
+        return sum(isinstance(step, PlannedTrade) for step in self.steps) if self.steps else 0
 
 
 class Taker(NamedTuple):

@@ -57,6 +57,8 @@ def take(draft: Draft, order: OrderUpdate, plan: Plan, hold: int) -> None:
     instrument = terms.instrument
     assert instrument is not None
     stays = rests(terms, plan)
+    if stays and not plan.steps:
+        return
     last_trade = max((number for number, step in enumerate(plan.steps) if isinstance(step, PlannedTrade)), default=-1)
     for number, step in enumerate(plan.steps):
         if isinstance(step, PreventedTrade):

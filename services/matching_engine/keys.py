@@ -47,11 +47,11 @@ _KINDS = {
 _LAST_COMMANDS = {"cancel_orders": "mass_cancel_done", "set_user_status": "user_status_set"}
 
 
-def completes_request(batch: ledger_pb2.LedgerBatch) -> bool:
-    """Whether nothing of the batch's request is left to do: only then has it used its key, so that what a kill has cut short is
-    carried on by a retry.
+def completes_request(name: str, batch: ledger_pb2.LedgerBatch) -> bool:
+    """Whether nothing of the batch's request (``name`` in LedgerBatch's oneof) is left to do: only then has it used its key, so
+    that what a kill has cut short is carried on by a retry.
     """
-    last = _LAST_COMMANDS.get(str(batch.WhichOneof("request")))
+    last = _LAST_COMMANDS.get(name)
     return last is None or batch.commands[-1].WhichOneof("command") == last
 
 

@@ -141,7 +141,7 @@ def _never_there(command: Cancel | Replace | ForceCancel) -> str:
 def index_entries(batch: ledger_pb2.LedgerBatch) -> IndexEntries:
     """What the index has to know of a stored batch, to complete it at a start."""
     name, request = stored_request(batch)
-    key = key_of(name, request) if completes_request(batch) else None
+    key = key_of(name, request) if completes_request(name, batch) else None
     ended = {
         command.order_update.order_id: command.sequence
         for command in batch.commands

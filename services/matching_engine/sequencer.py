@@ -162,7 +162,7 @@ class Sequencer:
         batches as it needs, with nothing between them. Returns the batch that answers it: the last of them.
         """
         batch = self._decide(command, request, key, self._expire_due())
-        while not completes_request(batch.message):
+        while not completes_request(request.name, batch.message):
             batch = self._decide(command, request, key, self._now())
         self._trigger_stops()
         return batch
@@ -192,7 +192,7 @@ class Sequencer:
         self.state.apply(events, now)
         self._last_hash = sha256(batch.data).digest()
         self._group.append(batch)
-        self._memory.remember(batch, key if completes_request(batch.message) else None)
+        self._memory.remember(batch, key if completes_request(request.name, batch.message) else None)
         return batch
 
     def _run(self) -> None:

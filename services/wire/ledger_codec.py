@@ -74,8 +74,7 @@ def encode_batch(
             _ENCODE[type(event)](event, command, state.asset_decimals)
     batch.epoch = epoch
     target = getattr(batch, request.name)
-    target.SetInParent()
-    target.MergeFrom(request.message)
+    target.CopyFrom(request.message)
     target.DiscardUnknownFields()
     return EncodedBatch(first, first + len(events) - 1, batch.SerializeToString(), batch, updates)
 

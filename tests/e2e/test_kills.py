@@ -3,6 +3,7 @@ the tables are those of a run that nobody disturbed.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +54,17 @@ def test_an_engine_that_dies_again_while_it_recovers_loses_nothing(exchange: Exc
         exchange.engine.start()
         load.finish()
         prove(exchange, load)
+
+
+def test_a_power_cut_that_takes_all_that_was_not_synced_takes_nothing_that_was_answered(tmp_path: Path) -> None:
+    settings = {"ledger_segment_bytes_max": 1 << 20}
+    with Exchange(tmp_path, engine_settings=settings, engine_module="tests.support.forgetful_disk") as exchange:
+        flows = [flow_of(seed, 60, users=(f"user{seed}a", f"user{seed}b")) for seed in range(6)]
+        with Load(exchange.engine_address, *flows, pause_seconds=0.02) as load:
+            for moment in (0.1, 0.2, 0.4, 0.6, 0.8, 0.9):
+                load.wait_for(moment)
+                kill_engine(exchange)
+            load.finish()
+            prove(exchange, load)
+    assert len(list((exchange.engine_folder / "ledger").glob("*.segment"))) > 1
+    assert exchange.engine.logged("torn tail")

@@ -137,7 +137,8 @@ class Exchange:
     """An engine and its history in ``folder``. Entering the context starts both; leaving it kills what still runs.
 
     ``history_calls`` and ``history_hears`` are the engine's gRPC and feed addresses as the history is told them: set them
-    before it starts to put something in between. Settings are those of the services' config files.
+    before it starts to put something in between. Settings are those of the services' config files; ``engine_module`` is what
+    python runs as the engine.
     """
 
     def __init__(
@@ -148,6 +149,7 @@ class Exchange:
         history_folder: Path | None = None,
         engine_settings: Settings | None = None,
         history_settings: Settings | None = None,
+        engine_module: str = "services.matching_engine",
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -158,6 +160,7 @@ class Exchange:
         self.feed_address = f"tcp://127.0.0.1:{feed_port}"
         self.history_calls, self.history_hears = self.engine_address, self.feed_address
         self.ledger_id = ""
+        self._engine_module = engine_module
         self._engine_config = _config(folder / "engine.toml", engine_settings or {}, INSTRUMENTS.read_text())
         self.engine = self.engine_again("engine")
         self._history_config = _config(folder / "history.toml", {"watch_heartbeat_seconds": 0.5, **(history_settings or {})})
@@ -167,7 +170,7 @@ class Exchange:
         """An engine on this exchange's ledger and addresses; not started."""
         where = ["--data-dir", str(self.engine_folder), "--config", str(self._engine_config), "--listen", self.engine_address]
         arguments = [*where, "--feed", f"history={self.feed_address}"]
-        return Service(name, "services.matching_engine", arguments, self.folder)
+        return Service(name, self._engine_module, arguments, self.folder)
 
     def history_into(self, name: str, folder: Path, address: str | None = None) -> "HistoryService":
         """A history service of this exchange with its store in ``folder``; not started."""
