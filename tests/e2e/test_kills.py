@@ -60,8 +60,8 @@ def test_a_power_cut_that_takes_all_that_was_not_synced_takes_nothing_that_was_a
     settings = {"ledger_segment_bytes_max": 1 << 20}
     with Exchange(tmp_path, engine_settings=settings, engine_module="tests.support.forgetful_disk") as exchange:
         flows = [flow_of(seed, 60, users=(f"user{seed}a", f"user{seed}b")) for seed in range(6)]
-        with Load(exchange.engine_address, *flows, pause_seconds=0.02) as load:
-            for moment in (0.1, 0.2, 0.4, 0.6, 0.8, 0.9):
+        with Load(exchange.engine_address, *flows) as load:
+            for moment in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
                 load.wait_for(moment)
                 kill_engine(exchange)
             load.finish()

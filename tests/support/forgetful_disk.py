@@ -1,14 +1,16 @@
-"""``python -m tests.support.forgetful_disk ...``: the matching engine on a disk whose power is cut with the process. What it wrote
-and did not sync is gone when it is killed, or the first half of it is there: kill -9 alone would leave all of it in the kernel's
-cache, and so could not show that an answer was given too early, or a sync forgotten.
+"""``python -m tests.support.forgetful_disk ...``: the matching engine on a slow disk whose power is cut with the process. Of what
+it wrote and did not sync only the first half is there after a kill: kill -9 alone would leave all of it in the kernel's cache,
+and so could not show that an answer was given too early, or a sync forgotten.
 """
 
 import os
 import sys
+import time
 from collections.abc import Callable
 
 from services.matching_engine.__main__ import main
 
+_SYNC_SECONDS = 0.01  # most of a busy engine's time: a kill at a random moment comes while something is not synced
 _unsynced: dict[int, list[tuple[bytes, int]]] = {}
 _pwrite, _close, _fsync, _fdatasync = os.pwrite, os.close, os.fsync, os.fdatasync
 
@@ -21,6 +23,7 @@ def _write_half(file: int, data: bytes, offset: int) -> int:
 
 def _syncing(sync: Callable[[int], None]) -> Callable[[int], None]:
     def write_and_sync(file: int) -> None:
+        time.sleep(_SYNC_SECONDS)
         for data, offset in _unsynced.pop(file, ()):
             _write_all(file, data, offset)
         sync(file)
