@@ -1,8 +1,9 @@
 """The list of the `ordertape` command's commands. Each imports what it needs when it runs, so that `--help` is quick."""
 
+import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -85,9 +86,18 @@ def ordertape(
     pass
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Entry point of the `ordertape` command."""
-    app(prog_name="ordertape")
+    try:
+        app(prog_name="ordertape")
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    # Nothing is left to do, and gRPC's own threads can crash an interpreter that is being taken down (seen once: a SIGSEGV at the
+    # end of an interrupted `watch`), which would turn an exit code into another.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -55,12 +55,13 @@ def test_the_installed_script_completes_in_bash(tmp_path: Path) -> None:
     script = f"""
         {command} --install-completion || exit 1
         source ~/.bashrc
-        ordertape() {{ {command} "$@"; }}
         COMP_WORDS=(ordertape place BTC-USD buy --tif g) COMP_CWORD=5
         _ordertape_completion ordertape
         echo "offered: ${{COMPREPLY[@]}}"
     """
-    environment = {**os.environ, "HOME": str(tmp_path)}
+    # What completes is the installed `ordertape`, found on the PATH.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "HOME": str(tmp_path), "PATH": path}
     done = subprocess.run(("bash", "-c", script), env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "offered: gtc gtd"

@@ -129,7 +129,7 @@ def test_the_command_prints_json_lines_and_the_last_position_when_it_is_interrup
             lines = [json.loads(process.stdout.readline()) for _ in range(3)]
             process.terminate()
             _, stderr = process.communicate(timeout=20)
-    assert process.returncode == 0
+    assert process.returncode == 0, stderr
     assert [line["userUpdateNumber"] for line in lines] == ["1", "2", "3"]
     assert [line.get("snapshot") for line in lines] == [True, True, None]
     assert [line.get("position") for line in lines] == [None, position(20), position(30)]

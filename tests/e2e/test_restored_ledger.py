@@ -4,6 +4,7 @@ ledger no longer has, so it halts and says at which sequence, rather than serve 
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -15,6 +16,13 @@ from tests.support.exchange_process import Exchange
 from tests.support.order_flow import Load, Step, flow_of
 
 OTHER_ORDERS = flow_of(seed=77, messages=200)
+
+
+@pytest.fixture
+def exchange(tmp_path: Path) -> Iterator[Exchange]:
+    """With snapshots that may be newer than the ledger that is put back."""
+    with Exchange(tmp_path / "exchange", engine_settings={"snapshot_every_commands": 500}) as exchange:
+        yield exchange
 
 
 def run(exchange: Exchange, steps: list[Step]) -> int:
@@ -31,12 +39,12 @@ def copy_ledger(exchange: Exchange, copy: Path) -> None:
     exchange.engine.start()
 
 
-def put_back(exchange: Exchange, copy: Path, *, index_too: bool) -> None:
-    """The backup takes the ledger's place; with ``index_too`` engine.db's as well."""
+def put_back(exchange: Exchange, copy: Path, *, all_of_it: bool) -> None:
+    """The backup takes the ledger's place; with ``all_of_it`` the index's and the snapshots' as well."""
     exchange.engine.kill()
-    part = exchange.engine_folder if index_too else exchange.engine_folder / "ledger"
+    part = exchange.engine_folder if all_of_it else exchange.engine_folder / "ledger"
     shutil.rmtree(part)
-    shutil.copytree(copy if index_too else copy / "ledger", part)
+    shutil.copytree(copy if all_of_it else copy / "ledger", part)
     exchange.engine.start()
 
 
@@ -66,7 +74,7 @@ def test_a_ledger_from_an_older_copy_halts_a_running_history(exchange: Exchange,
     run(exchange, flow[:60])
     copy_ledger(exchange, tmp_path / "copy")
     at_sequence = run(exchange, flow[60:])
-    put_back(exchange, tmp_path / "copy", index_too=True)
+    put_back(exchange, tmp_path / "copy", all_of_it=True)
     reason = halt_reason(exchange, at_sequence)
     assert f"the engine's ledger ends at {exchange.durable_sequence()}" in reason
     assert "put back from an older copy" in reason
@@ -75,15 +83,15 @@ def test_a_ledger_from_an_older_copy_halts_a_running_history(exchange: Exchange,
     assert halt_reason(exchange, at_sequence) == reason, "the engine goes on, the history does not"
 
 
-@pytest.mark.parametrize("index_too", [True, False])
+@pytest.mark.parametrize("all_of_it", [True, False])
 def test_a_ledger_that_has_parted_from_a_history_halts_it_at_its_start(
-    exchange: Exchange, flow: list[Step], tmp_path: Path, index_too: bool
+    exchange: Exchange, flow: list[Step], tmp_path: Path, all_of_it: bool
 ) -> None:
     run(exchange, flow[:60])
     copy_ledger(exchange, tmp_path / "copy")
     at_sequence = run(exchange, flow[60:120])
     assert exchange.history.terminate() == 0
-    put_back(exchange, tmp_path / "copy", index_too=index_too)
+    put_back(exchange, tmp_path / "copy", all_of_it=all_of_it)
     with Load(exchange.engine_address, OTHER_ORDERS) as load:
         load.finish()
     assert exchange.durable_sequence() > at_sequence

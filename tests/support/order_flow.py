@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Self, TypeAlias
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from ordertape.v1 import matching_engine_pb2 as engine_pb2
 from ordertape.v1 import matching_engine_pb2_grpc as engine_grpc
@@ -20,21 +21,28 @@ MIDDLES = {"BTC-USD": 6_000_000, "ETH-USD": 300_000}
 """Where each instrument's price begins, in cents."""
 FUNDS = {"USD": "400000", "BTC": "5", "ETH": "60"}
 
-Step: TypeAlias = engine_pb2.SubmitOrdersRequest | engine_pb2.DepositRequest | engine_pb2.WithdrawRequest
-Answer: TypeAlias = engine_pb2.SubmitOrdersResponse | engine_pb2.DepositResponse | engine_pb2.WithdrawResponse
+Step: TypeAlias = (
+    engine_pb2.SubmitOrdersRequest | engine_pb2.DepositRequest | engine_pb2.WithdrawRequest | engine_pb2.CancelOrdersRequest
+)
+Answer: TypeAlias = (
+    engine_pb2.SubmitOrdersResponse | engine_pb2.DepositResponse | engine_pb2.WithdrawResponse | engine_pb2.CancelOrdersResponse
+)
 Item: TypeAlias = engine_pb2.SubmitOrdersItem
 
 _BUY, _SELL = order_pb2.SIDE_BUY, order_pb2.SIDE_SELL
 _LIMIT, _MARKET = order_pb2.ORDER_TYPE_LIMIT, order_pb2.ORDER_TYPE_MARKET
+_STOP, _STOP_LIMIT = order_pb2.ORDER_TYPE_STOP, order_pb2.ORDER_TYPE_STOP_LIMIT
 _GTC, _IOC, _FOK = order_pb2.TIME_IN_FORCE_GTC, order_pb2.TIME_IN_FORCE_IOC, order_pb2.TIME_IN_FORCE_FOK
+_GTD, _LONG_AFTER_ALL_TESTS = order_pb2.TIME_IN_FORCE_GTD, Timestamp(seconds=4_000_000_000)
 # The ways in which an answer goes missing; gRPC itself CANCELs what reaches a server in the moment in which it stops.
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
 _UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
 
 
 def flow_of(seed: int, messages: int, users: Sequence[str] = USERS, items_max: int = 40, funds: bool = True) -> list[Step]:
-    """Deposits, then ``messages`` messages of orders, cancels and what is wrong about them; now and then money comes and goes.
-    The same arguments give the same flow. Flows of different users can be sent at once.
+    """Deposits, then ``messages`` messages of orders of every kind, cancels, replaces and what is wrong about them; now and then
+    money comes and goes, or a user cancels all. The same arguments give the same flow, and, sent in order, the same orders:
+    nothing in it depends on the time. Flows of different users can be sent at once.
     """
     steps: list[Step] = []
     if funds:
@@ -45,7 +53,12 @@ def flow_of(seed: int, messages: int, users: Sequence[str] = USERS, items_max: i
     for number in range(messages):
         if writer.chance.random() < 0.1:
             steps.append(writer.money(number))
+        if writer.chance.random() < 0.02:
+            steps.append(writer.cancel_all(number))
         items = [writer.item() for _ in range(writer.chance.randint(1, items_max))]
+        if writer.chance.random() < 0.7:
+            # The last one: a replace that is refused is not journaled, so sent again behind others it might go otherwise.
+            items.append(writer.replace())
         steps.append(engine_pb2.SubmitOrdersRequest(items=items))
     return steps
 
@@ -59,8 +72,9 @@ class _Writer:
         self._placed: list[engine_pb2.PlaceOrderRequest] = []
         self._count = 0
         self._kinds = {
-            self._resting: 34, self._crossing: 14, self._immediate: 10, self._market: 10, self._post_only: 6, self._cancel: 16,
-            self._refused: 5, self._wrong: 2, self._again: 2, self._reused: 1,
+            self._resting: 26, self._crossing: 12, self._immediate: 9, self._market: 8, self._post_only: 6, self._stop: 8,
+            self._iceberg: 5, self._selfish: 4, self._cancel: 14, self._refused: 5, self._wrong: 2,
+            self._again: 2, self._reused: 1,
         }  # fmt: skip
 
     def item(self) -> Item:
@@ -74,8 +88,15 @@ class _Writer:
         user_id = self.chance.choice(self._users)
         return kind(user_id=user_id, asset=asset, amount=str(amount), request_id=f"money-{self._seed}-{number}")
 
+    def cancel_all(self, number: int) -> Step:
+        user_id, symbols = self.chance.choice(self._users), self.chance.choice(([], list(self._middles)[:1]))
+        return engine_pb2.CancelOrdersRequest(user_id=user_id, symbols=symbols, request_id=f"all-{self._seed}-{number}")
+
     def _resting(self) -> Item:
-        return self._place(away=self.chance.randint(1, 120))
+        away = self.chance.randint(1, 120)
+        if self.chance.random() < 0.1:
+            return self._place(away=away, time_in_force=_GTD, expire_time=_LONG_AFTER_ALL_TESTS)
+        return self._place(away=away)
 
     def _crossing(self) -> Item:
         return self._place(away=-self.chance.randint(1, 30))
@@ -91,6 +112,26 @@ class _Writer:
 
     def _post_only(self) -> Item:
         return self._place(away=self.chance.randint(-5, 20), post_only=True)
+
+    def _stop(self) -> Item:
+        """On the side of the market on which it waits, near enough to be reached."""
+        item = self._place(away=-self.chance.randint(2, 40))
+        order = item.place
+        order.stop_price = order.price
+        order.time_in_force = _GTC
+        if self.chance.random() < 0.5:
+            order.order_type = _STOP_LIMIT
+        else:
+            order.order_type = _STOP
+            order.ClearField("price")
+        return item
+
+    def _iceberg(self) -> Item:
+        return self._place(away=self.chance.randint(1, 30), qty="0.3", display_qty=self.chance.choice(("0.05", "0.1")))
+
+    def _selfish(self) -> Item:
+        """It may meet its own user's orders, and says what then."""
+        return self._place(away=-self.chance.randint(1, 40), self_trade_prevention=self.chance.randint(2, 4))
 
     def _refused(self) -> Item:
         """An order that the exchange says no to."""
@@ -120,6 +161,20 @@ class _Writer:
 
     def _cancel(self) -> Item:
         """Of an order that may rest, be over, or never have been."""
+        return Item(cancel=engine_pb2.CancelOrderRequest(**self._aimed()))
+
+    def replace(self) -> Item:
+        """Another price or size for an order that may rest, be over, or never have been."""
+        request = engine_pb2.ReplaceOrderRequest(**self._aimed())
+        if self.chance.random() < 0.6:
+            request.qty = f"{self.chance.randint(1, 600) / 1000:.3f}"
+        if self.chance.random() < 0.5 or not request.HasField("qty"):
+            cents = self.chance.choice(list(self._middles.values())) + self.chance.randint(-40, 40) * 50
+            request.price = f"{cents // 100}.{cents % 100:02d}"
+        return Item(replace=request)
+
+    def _aimed(self) -> dict[str, str]:
+        """A request of its own name about an order."""
         self._count += 1
         recent = self._placed[-60:]
         if recent and self.chance.random() < 0.95:
@@ -127,8 +182,7 @@ class _Writer:
             user_id, name = order.user_id, order.client_order_id
         else:
             user_id, name = self.chance.choice(self._users), "never-was"
-        request_id = f"x{self._seed}-{self._count}"
-        return Item(cancel=engine_pb2.CancelOrderRequest(user_id=user_id, request_id=request_id, client_order_id=name))
+        return {"user_id": user_id, "request_id": f"x{self._seed}-{self._count}", "client_order_id": name}
 
     def _place(self, away: int = 5, **changes: object) -> Item:
         """A limit order ``away`` steps of 50 cents from the middle, on its own side of it, but for the changes."""
@@ -181,6 +235,7 @@ class Lane(Background):
             engine_pb2.SubmitOrdersRequest: orders.SubmitOrders,
             engine_pb2.DepositRequest: operator.Deposit,
             engine_pb2.WithdrawRequest: operator.Withdraw,
+            engine_pb2.CancelOrdersRequest: orders.CancelOrders,
         }
 
     def work(self) -> None:

@@ -191,6 +191,16 @@ def engine_index_put_back(rig: Rig, chance: random.Random) -> None:
     exchange.engine.start()
 
 
+def snapshots_damaged(rig: Rig, chance: random.Random) -> None:
+    """What is not as it was written is not used, and without any snapshot the ledger is read from its beginning."""
+    rig.exchange.engine.kill()
+    for file in (rig.exchange.engine_folder / "snapshots").glob("*.snapshot"):
+        data = bytearray(file.read_bytes())
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        file.write_bytes(data[: chance.choice((len(data), chance.randrange(len(data))))])
+    rig.exchange.engine.start()
+
+
 def torn_tail(rig: Rig, chance: random.Random) -> None:
     """The engine died in the middle of a write: a part of a record, or anything, stands after the last whole one."""
     rig.exchange.engine.kill()
@@ -258,7 +268,8 @@ FAULTS: list[Fault] = [
     history_killed_while_it_starts, engine_restarted_with_its_history_down, history_restarted_with_its_engine_down,
     engine_terminated, history_terminated, both_terminated, engine_frozen, history_frozen, frozen_history_killed, frames_stolen,
     second_engine_refused, second_history_refused, strangers,
-    engine_index_lost, engine_index_put_back, torn_tail, history_begun_anew, history_put_back,
+    engine_index_lost, engine_index_put_back, torn_tail, snapshots_damaged, history_begun_anew,
+    history_put_back,
 ]  # fmt: skip
 CABLE_FAULTS: list[Fault] = [connections_reset, partition, killed_behind_a_partition]
 

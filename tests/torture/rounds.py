@@ -122,7 +122,8 @@ def restored_ledger(folder: Path, chance: random.Random, _minutes: float | None)
     """The ledger is put back from a copy of a random moment; the history halts as soon as it meets it, and stays so."""
     flow = flow_of(chance.randrange(10**9), messages=400)
     cut = chance.randint(20, 380)
-    with Exchange(folder / "exchange") as exchange:
+    settings = {"snapshot_every_commands": chance.choice((500, 200_000))}
+    with Exchange(folder / "exchange", engine_settings=settings) as exchange:
         with Load(exchange.engine_address, flow[:cut]) as load:
             load.finish()
         exchange.engine.kill()
@@ -162,7 +163,12 @@ ROUNDS: dict[str, Round] = {
 @contextmanager
 def _rig(folder: Path, chance: random.Random) -> Iterator[Rig]:
     """A running exchange whose services are connected directly, through cables, or by a feed that loses frames."""
-    exchange = Exchange(folder)
+    # Small files and many snapshots, now and then, so that a start meets each of them.
+    settings = {
+        "snapshot_every_commands": chance.choice((500, 5_000, 200_000)),
+        "ledger_segment_bytes_max": chance.choice((1 << 16, 1 << 20, 64 << 20)),
+    }
+    exchange = Exchange(folder, engine_settings=settings)
     with ExitStack() as between:
         rig = Rig(exchange)
         kind = chance.choice(("direct", "cables", "lossy"))
@@ -174,7 +180,7 @@ def _rig(folder: Path, chance: random.Random) -> Iterator[Rig]:
         elif kind == "lossy":
             lossy = between.enter_context(LossyFeed(exchange.feed_address, random.Random(chance.random())))
             exchange.history_hears = lossy.address
-        rig.done.append(kind)
+        rig.done.append(f"{kind}, snapshots every {settings['snapshot_every_commands']}")
         between.enter_context(exchange)
         yield rig
 
