@@ -3,6 +3,7 @@ the tables are those of a run that nobody disturbed.
 """
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.support.eventually import eventually
 from tests.support.exact_watch import ExactWatch
 from tests.support.exchange_process import Exchange
 from tests.support.exchange_proof import assert_equal_lines, prove
+from tests.support.forgetful_disk import SYNC_SECONDS
 from tests.support.history_dump import dump_of_any_run
 from tests.support.kills import kill_both, kill_engine, kill_history
 from tests.support.order_flow import Load, Step, flow_of
@@ -82,8 +84,9 @@ def test_a_power_cut_that_takes_all_that_was_not_synced_takes_nothing_that_was_a
     with Exchange(tmp_path, engine_settings=settings, engine_module="tests.support.forgetful_disk") as exchange:
         flows = [flow_of(seed, 40, users=(f"user{seed}a", f"user{seed}b")) for seed in range(6)]
         with Load(exchange.engine_address, *flows) as load:
-            for moment in (0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9):
+            for number, moment in enumerate((0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9)):
                 load.wait_for(moment)
+                time.sleep(number * SYNC_SECONDS / 7)  # an answer comes just after a sync
                 kill_engine(exchange)
             load.finish()
             prove(exchange, load)

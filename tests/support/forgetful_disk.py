@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from services.matching_engine.__main__ import main
 
-_SYNC_SECONDS = 0.01  # most of a busy engine's time: a kill at a random moment comes while something is not synced
+SYNC_SECONDS = 0.02  # most of a busy engine's time: a kill at a random moment comes while something is not synced
 _unsynced: dict[int, list[tuple[bytes, int]]] = {}
 _pwrite, _close, _fsync, _fdatasync = os.pwrite, os.close, os.fsync, os.fdatasync
 
@@ -23,7 +23,7 @@ def _write_half(file: int, data: bytes, offset: int) -> int:
 
 def _syncing(sync: Callable[[int], None]) -> Callable[[int], None]:
     def write_and_sync(file: int) -> None:
-        time.sleep(_SYNC_SECONDS)
+        time.sleep(SYNC_SECONDS)
         for data, offset in _unsynced.pop(file, ()):
             _write_all(file, data, offset)
         sync(file)
