@@ -41,7 +41,7 @@ def copy_ledger(exchange: Exchange, copy: Path) -> None:
 
 def put_back(exchange: Exchange, copy: Path, *, all_of_it: bool) -> None:
     """The backup takes the ledger's place; with ``all_of_it`` the index's and the snapshots' as well."""
-    exchange.engine.kill()
+    exchange.engine.terminate()
     part = exchange.engine_folder if all_of_it else exchange.engine_folder / "ledger"
     shutil.rmtree(part)
     shutil.copytree(copy if all_of_it else copy / "ledger", part)
@@ -106,7 +106,7 @@ def test_a_ledger_that_has_parted_from_a_history_halts_it_at_its_start(
 
 def test_a_ledger_of_another_exchange_halts_the_history(exchange: Exchange, flow: list[Step]) -> None:
     at_sequence = run(exchange, flow[:40])
-    exchange.engine.kill()
+    exchange.engine.terminate()
     shutil.rmtree(exchange.engine_folder)
     exchange.engine.start()
     assert "this history follows" in halt_reason(exchange, at_sequence)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -129,7 +130,8 @@ class Service:
 
     def _take_line(self, _name: str, line: str) -> None:
         self.log.append(line)
-        with self._log_file.open("a") as file:
+        # What an engine had started to make a snapshot may outlive it, and the folder of the test.
+        with suppress(FileNotFoundError), self._log_file.open("a") as file:
             file.write(line + "\n")
 
 

@@ -42,7 +42,7 @@ def _run(title: str, play: Round, seed: str, minutes: float | None) -> bool:
         traceback.print_exc()
         print(f"FAILED  {title} after {time.monotonic() - begun:.1f} s; its files and logs are in {folder}", flush=True)
         return False
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # a process that was making a snapshot may still be on its way out of it
     print(f"ok      {title} {time.monotonic() - begun:.1f} s {json.dumps(did)}", flush=True)
     return True
 
