@@ -60,10 +60,11 @@ def key_of(name: str, request: Message) -> Key | None:
     kind = _KINDS.get(name)
     if kind is None:
         return None
-    text: str = getattr(request, "client_order_id" if kind == KeyKind.PLACE else "request_id")
+    fields: Any = request
+    text: str = fields.client_order_id if kind == KeyKind.PLACE else fields.request_id
     if not text:
         return None
-    return Key(_OPERATOR if kind == KeyKind.OPERATOR_CONTROL else getattr(request, "user_id"), kind, text)  # noqa: B009
+    return Key(_OPERATOR if kind == KeyKind.OPERATOR_CONTROL else fields.user_id, kind, text)
 
 
 def stored_request(batch: ledger_pb2.LedgerBatch) -> tuple[str, Message]:
