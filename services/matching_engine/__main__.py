@@ -12,17 +12,15 @@ from pydantic import ValidationError
 
 from services.domain.errors import BadInstrument
 from services.matching_engine import ledger_command
-from services.matching_engine.bootstrap import LEDGER_FOLDER, Engine, write_ready_file
+from services.matching_engine.bootstrap import Engine, write_ready_file
 from services.matching_engine.clock import ClockBehindLedger
 from services.matching_engine.config import EngineSettings, load
+from services.matching_engine.exit_codes import BAD_CONFIG, BAD_LEDGER, OS_ERROR
 from services.matching_engine.ledger import LedgerError
-from services.matching_engine.snapshots import SNAPSHOTS_FOLDER, making
+from services.matching_engine.snapshots import making
 from services.serving.logs import configure_logging
 from services.serving.process import exit_when_a_thread_dies, run_until_signal, settle_memory
 from services.wire.ledger_codec import LedgerUnreadable
-
-# sysexits.h: EX_CONFIG, EX_OSERR, EX_DATAERR.
-BAD_CONFIG, CANNOT_START, BAD_LEDGER = 78, 71, 65
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments and arguments[0] == "ledger":
         return ledger_command.main(arguments[1:])
     if arguments and arguments[0] == "snapshot":
-        return making.main(arguments[1:], LEDGER_FOLDER, SNAPSHOTS_FOLDER)
+        return making.main(arguments[1:])
     given = _parser().parse_args(arguments)
     try:
         settings = _settings(given)
@@ -63,7 +61,7 @@ def _run(settings: EngineSettings) -> int:
         return BAD_CONFIG
     except (ClockBehindLedger, OSError) as error:
         print(f"the engine does not start: {error}", file=sys.stderr)
-        return CANNOT_START
+        return OS_ERROR
     exit_when_a_thread_dies(engine.health)
     settle_memory()
 

@@ -21,13 +21,14 @@ from services.matching_engine.config import EngineSettings
 from services.matching_engine.feed import Feed
 from services.matching_engine.feed_api import LedgerFeedApi
 from services.matching_engine.grpc_api import AccountsApi, MatchingEngineApi
+from services.matching_engine.layout import INDEX_FILE, LEDGER_FOLDER, SNAPSHOTS_FOLDER
 from services.matching_engine.ledger import LedgerIndex, SegmentLedger
 from services.matching_engine.memory import Memory, index_entries
 from services.matching_engine.operator_api import OperatorApi
 from services.matching_engine.recovery import fold, parse
 from services.matching_engine.sequencer import Sequencer
 from services.matching_engine.sessions import Sessions
-from services.matching_engine.snapshots import SNAPSHOTS_FOLDER, Snapshot, SnapshotKeeper, list_snapshots, newest_snapshot
+from services.matching_engine.snapshots import Snapshot, SnapshotKeeper, list_snapshots, newest_snapshot
 from services.serving.health import OVERALL, HealthBoard
 from services.serving.process import fatal
 from services.serving.registration import Registration
@@ -35,9 +36,6 @@ from services.serving.server import ThreadedServer, start_server
 from services.serving.settings import ServerSettings
 from services.wire.instrument_codec import encode_exchange_rules, encode_rules
 from services.wire.requests import LedgerRequest
-
-LEDGER_FOLDER = "ledger"
-INDEX_FILE = "engine.db"
 
 _log = structlog.get_logger()
 

@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from google.protobuf import json_format
 
@@ -13,18 +12,17 @@ from services.domain.errors import DomainError
 from services.domain.exchange import RULES_VERSION, decide
 from services.domain.kinds import ExecType
 from services.domain.state import ExchangeState
+from services.matching_engine.exit_codes import BAD_LEDGER
 from services.matching_engine.keys import stored_request
+from services.matching_engine.layout import LEDGER_FOLDER, SNAPSHOTS_FOLDER
 from services.matching_engine.ledger import LedgerError, SegmentReader
 from services.matching_engine.recovery import Unfoldable, fold
-from services.matching_engine.snapshots import SNAPSHOTS_FOLDER, SnapshotUnusable, list_snapshots, load_snapshot, snapshot_path
+from services.matching_engine.snapshots import SnapshotUnusable, list_snapshots, load_snapshot, snapshot_path
 from services.wire.errors import CallError
 from services.wire.fields import microseconds_of
 from services.wire.ledger_codec import LedgerUnreadable, encode_batch
 from services.wire.requests import LedgerRequest
 from services.wire.stored_requests import command_of
-
-LEDGER_FOLDER: Final = "ledger"
-BAD_LEDGER: Final = 65
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 
 from ordertape.v1 import ledger_pb2
-from services.matching_engine.bootstrap import INDEX_FILE, LEDGER_FOLDER
+from services.matching_engine.layout import INDEX_FILE, LEDGER_FOLDER
 from services.matching_engine.ledger import SegmentReader
 from tests.bench.figures import Figure
 from tests.bench.filled import filled_engine

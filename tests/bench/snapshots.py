@@ -20,11 +20,11 @@ from services.domain.commands import Command, StartEngine
 from services.domain.events import ExchangeRules
 from services.domain.exchange import RULES_VERSION, decide
 from services.domain.state import ExchangeState
-from services.matching_engine.bootstrap import INDEX_FILE, LEDGER_FOLDER
 from services.matching_engine.config import load
+from services.matching_engine.layout import INDEX_FILE, LEDGER_FOLDER, SNAPSHOTS_FOLDER
 from services.matching_engine.ledger import LedgerIndex, SegmentLedger, StoredBatch
 from services.matching_engine.memory import index_entries
-from services.matching_engine.snapshots import SNAPSHOTS_FOLDER, Snapshot
+from services.matching_engine.snapshots import Snapshot
 from services.matching_engine.snapshots.folder import write_snapshot, writing
 from services.wire.instrument_codec import encode_exchange_rules, encode_rules
 from services.wire.ledger_codec import encode_batch

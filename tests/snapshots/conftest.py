@@ -7,9 +7,8 @@ import pytest
 
 from ordertape.v1 import order_pb2
 from services.domain.kinds import OrderType, TimeInForce
-from services.matching_engine.bootstrap import LEDGER_FOLDER
+from services.matching_engine.layout import LEDGER_FOLDER, SNAPSHOTS_FOLDER
 from services.matching_engine.ledger import SegmentReader
-from services.matching_engine.snapshots import SNAPSHOTS_FOLDER
 from tests.snapshots.states import state_at
 from tests.support.engine_client import BUY, SELL, EngineClient, limit, stop
 from tests.support.engine_exchange import ETH_USD, running_engine

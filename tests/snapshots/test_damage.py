@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from ordertape.v1 import snapshot_pb2
 from services.domain.exchange import RULES_VERSION
-from services.matching_engine.bootstrap import LEDGER_FOLDER
+from services.matching_engine.layout import LEDGER_FOLDER
 from services.matching_engine.ledger import SegmentReader
 from services.matching_engine.snapshots import SnapshotUnusable, list_snapshots, load_snapshot, newest_snapshot, snapshot_path
 from services.matching_engine.snapshots.disk_format import decode_pieces, encode_pieces

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from services.matching_engine.bootstrap import LEDGER_FOLDER
+from services.matching_engine.layout import LEDGER_FOLDER
 from services.matching_engine.ledger import SegmentReader
 from services.matching_engine.snapshots import (
     SnapshotKeeper,

@@ -13,10 +13,10 @@ from services.domain.exchange import decide
 from services.domain.kinds import OrderType, TimeInForce
 from services.domain.state import ExchangeState
 from services.matching_engine import clock
-from services.matching_engine.bootstrap import LEDGER_FOLDER
 from services.matching_engine.keys import stored_request
+from services.matching_engine.layout import LEDGER_FOLDER, SNAPSHOTS_FOLDER
 from services.matching_engine.ledger import SegmentReader, StoredBatch
-from services.matching_engine.snapshots import SNAPSHOTS_FOLDER, list_snapshots, make_snapshot
+from services.matching_engine.snapshots import list_snapshots, make_snapshot
 from services.wire.fields import microseconds_of
 from services.wire.ledger_codec import encode_batch
 from services.wire.requests import LedgerRequest

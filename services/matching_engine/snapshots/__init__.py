@@ -1,7 +1,6 @@
 """Snapshots of the engine's state, so that a start costs the same whether the ledger is an hour or a year long."""
 
 from services.matching_engine.snapshots.folder import (
-    SNAPSHOTS_FOLDER,
     Snapshot,
     SnapshotLocked,
     SnapshotUnusable,
@@ -14,7 +13,6 @@ from services.matching_engine.snapshots.keeper import SnapshotKeeper
 from services.matching_engine.snapshots.making import make_snapshot
 
 __all__ = [
-    "SNAPSHOTS_FOLDER",
     "Snapshot",
     "SnapshotKeeper",
     "SnapshotLocked",

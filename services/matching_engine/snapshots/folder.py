@@ -22,8 +22,6 @@ from services.matching_engine.ledger.segment_file import sync_folder
 from services.matching_engine.snapshots.disk_format import BadFormat, decode_pieces, encode_pieces
 from services.wire.snapshot_codec import SnapshotUnreadable, decode_head, decode_state, encode_state
 
-SNAPSHOTS_FOLDER: Final = "snapshots"
-
 _NAME = re.compile(r"(\d{20})\.snapshot")
 _PART_SUFFIX: Final = ".part"
 # So much is written before it is synced: more would make the ledger's own syncs wait behind it.

@@ -9,8 +9,8 @@ from typing import Final
 
 import structlog
 
+from services.matching_engine.exit_codes import BAD_LEDGER
 from services.matching_engine.ledger import LedgerReader
-from services.matching_engine.snapshots.making import BAD_LEDGER
 
 POLL_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 60.0

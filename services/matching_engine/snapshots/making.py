@@ -14,6 +14,8 @@ from typing import Final
 import structlog
 
 from services.domain.state import ExchangeState
+from services.matching_engine.exit_codes import BAD_LEDGER, BUSY, OS_ERROR
+from services.matching_engine.layout import LEDGER_FOLDER, SNAPSHOTS_FOLDER
 from services.matching_engine.ledger import LedgerError, SegmentReader
 from services.matching_engine.recovery import fold
 from services.matching_engine.snapshots.folder import (
@@ -27,8 +29,6 @@ from services.matching_engine.snapshots.folder import (
 from services.serving.logs import configure_logging
 from services.wire.ledger_codec import LedgerUnreadable
 
-# sysexits.h: EX_DATAERR, EX_OSERR, EX_TEMPFAIL.
-BAD_LEDGER, CANNOT_WRITE, BUSY = 65, 71, 75
 # Whoever sends orders comes first.
 _NICENESS: Final = 10
 
@@ -57,7 +57,7 @@ def make_snapshot(ledger_folder: Path, folder: Path) -> Path | None:
     return path
 
 
-def main(arguments: Sequence[str], ledger_folder: str, folder: str) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Make one snapshot; the exit code is 65 for a ledger that is damaged, 71 where it cannot be written, 75 where another
     process is just making one.
     """
@@ -66,13 +66,13 @@ def main(arguments: Sequence[str], ledger_folder: str, folder: str) -> int:
     os.nice(_NICENESS)
     gc.disable()  # nothing here has cycles, and the process is about to end
     try:
-        made = make_snapshot(given.data_dir / ledger_folder, given.data_dir / folder)
+        made = make_snapshot(given.data_dir / LEDGER_FOLDER, given.data_dir / SNAPSHOTS_FOLDER)
     except (LedgerError, LedgerUnreadable) as error:
         return _failed(error, BAD_LEDGER)
     except SnapshotLocked as error:
         return _failed(error, BUSY)
     except OSError as error:
-        return _failed(error, CANNOT_WRITE)
+        return _failed(error, OS_ERROR)
     if made is None:
         _log.info("the newest snapshot has all of the ledger")
     return 0
