@@ -93,8 +93,7 @@ def main() -> NoReturn:
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    # Nothing is left to do, and gRPC's own threads can crash an interpreter that is being taken down (seen once: a SIGSEGV at the
-    # end of an interrupted `watch`), which would turn an exit code into another.
+    # Nothing is left to do; threads that still wait in gRPC must not be part of an interpreter that is being taken down.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
