@@ -1,25 +1,30 @@
-"""`python -m services.order_history`: the history service as a process."""
+"""``python -m services.order_history``: the history service as a process, or with ``schema``, ``rebuild`` or ``verify`` what an
+operator does to its store.
+"""
 
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from tomllib import TOMLDecodeError
-
-from pydantic import ValidationError
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from services.order_history.bootstrap import serve
-from services.order_history.config import HistorySettings, load
+from services.order_history.command_line import BadSettings, add_settings, settings_of
+from services.order_history.config import HistorySettings
+from services.order_history.exit_codes import BAD_CONFIG, CANNOT_START
+from services.order_history.operations import rebuilding, schema, verifying
 from services.order_history.stores import StoreError
 from services.serving.listening import AddressError
 from services.serving.logs import configure_logging
 
-# sysexits.h: EX_CONFIG, EX_OSERR.
-BAD_CONFIG, CANNOT_START = 78, 71
-
+_OPERATIONS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
+    "schema": schema.main,
+    "rebuild": rebuilding.main,
+    "verify": verifying.main,
+}
 _OPTIONS = (
     "data_dir",
+    "store",
     "listen",
     "engine_address",
     "engine_feed",
@@ -30,15 +35,12 @@ _OPTIONS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; the process's exit code: 0, 71 where it cannot start, 78 for settings that are wrong."""
-    given = vars(_parser().parse_args(arguments))
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in _OPERATIONS:
+        return _OPERATIONS[arguments[0]](arguments[1:])
     try:
-        settings = load(given.pop("config"), **{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        for problem in error.errors():
-            place = ".".join(str(part) for part in problem["loc"])
-            print(f"setting {place}: {problem['msg']}, is {problem['input']!r}", file=sys.stderr)
-        return BAD_CONFIG
-    except (OSError, TOMLDecodeError) as error:
+        settings = settings_of(_parser().parse_args(arguments))
+    except BadSettings as error:
         print(error, file=sys.stderr)
         return BAD_CONFIG
     configure_logging(settings.log_level)
@@ -55,13 +57,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m services.order_history",
         description="Follows the engine's ledger, stores every state of every order, and answers for it.",
         epilog="Every setting can be given as ORDERTAPE_HISTORY_NAME or in the TOML file too; services/order_history/config.py "
-        "lists all of them.",
+        "lists all of them. `... schema --help`, `... rebuild --help` and `... verify --help` tell what else there is.",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
-    for name in _OPTIONS:
-        field = HistorySettings.model_fields[name]
-        default = "" if field.default is None else f" Default: {field.default}"
-        parser.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper(), help=f"{field.description}{default}")
+    add_settings(parser, _OPTIONS)
     description = HistorySettings.model_fields["print_commands"].description
     parser.add_argument("--print-commands", action="store_true", default=None, help=description)
     return parser

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -16,14 +17,16 @@ from ordertape.v1.order_history_pb2_grpc import add_OrderHistoryServicer_to_serv
 from services.order_history.command_printer import CommandPrinter
 from services.order_history.config import HistorySettings
 from services.order_history.engine_client import AsyncEngineClient, EngineClient
+from services.order_history.export import Exports
 from services.order_history.feed_socket import FeedSocket
+from services.order_history.forwarding import Forwarding
 from services.order_history.grpc_api import OrderHistoryApi
 from services.order_history.ingest import Ingest, LoopHandover
 from services.order_history.order_processor import OrderProcessor
 from services.order_history.queries import Queries
 from services.order_history.receiver import Receiver
 from services.order_history.stores import HistoryStore
-from services.order_history.stores.sqlite import SqliteHistoryStore
+from services.order_history.stores.opening import open_store
 from services.order_history.view import HistoryView
 from services.order_history.watch import WatchHub
 from services.serving.aio_server import AioServer, start_aio_server
@@ -41,11 +44,20 @@ class History:
     """The running service; made by ``start_history``. ``server.address`` is where it serves."""
 
     def __init__(
-        self, server: AioServer, view: HistoryView, watches: WatchHub, ingest: "IngestThread", close: list[Callable[[], object]]
+        self,
+        server: AioServer,
+        view: HistoryView,
+        watches: WatchHub,
+        exports: Exports,
+        forwarding: Forwarding,
+        ingest: "IngestThread",
+        close: list[Callable[[], object]],
     ) -> None:
         self.server = server
         self.view = view
         self.watches = watches
+        self.exports = exports
+        self.forwarding = forwarding
         self._health = asyncio.create_task(_keep_health(view, server.health), name="health")
         self.stop_steps: list[Callable[[], object]] = [ingest.stop, self._stop_health, *close]
         """What ends the service behind the server once that is drained, in order; some are coroutine functions."""
@@ -81,21 +93,23 @@ class IngestThread:
 
 
 async def start_history(settings: HistorySettings, store: HistoryStore | None = None) -> History:
-    """Start everything: the server listens, the ingest follows the engine. ``store`` None: SQLite in ``settings.data_dir``.
+    """Start everything: the server listens, the ingest follows the engine. ``store`` None: the settings' one.
 
     Raises StoreRefused, StoreUnavailable, StoreDamaged where the store cannot be opened, AddressError where the address cannot be
     listened on.
     """
-    store = store or SqliteHistoryStore(settings.data_dir, readers=settings.store_readers)
+    store = store or open_store(settings)
     engine = AsyncEngineClient(settings.engine_address)
+    forwarding = Forwarding(settings.share, settings.peers, settings.listen, stall_seconds=settings.watch_stall_seconds)
     try:
         view = HistoryView(
             store.checkpoint(),
-            store.active_orders.read_all(),
+            store.active_orders.read_all() if (begun := store.due_rewrite() is None) else None,
             engine,
             store_kind=store.kind,
             wait_seconds_max=settings.wait_seconds_max,
             lag_seconds_max=settings.lag_seconds_max,
+            users=settings.share,
         )
         watches = WatchHub(
             view,
@@ -105,8 +119,16 @@ async def start_history(settings: HistorySettings, store: HistoryStore | None = 
             heartbeat_seconds=settings.watch_heartbeat_seconds,
         )
         view.follow(watches)
-        server = await _start_server(settings, view, watches, store)
+        exports = Exports(
+            view,
+            store.order_history,
+            stall_seconds=settings.watch_stall_seconds,
+            heartbeat_seconds=settings.watch_heartbeat_seconds,
+        )
+        view.follow(exports)
+        server = await _start_server(settings, view, watches, exports, store, forwarding)
     except BaseException:
+        await forwarding.close()
         await engine.close()
         store.close()
         raise
@@ -115,17 +137,26 @@ async def start_history(settings: HistorySettings, store: HistoryStore | None = 
         address=server.address,
         data_dir=str(settings.data_dir.resolve()),
         store=store.kind,
+        users=str(settings.share),
         engine_address=settings.engine_address,
         engine_feed=settings.engine_feed,
         applied_sequence=view.applied_sequence,
     )
-    return History(server, view, watches, _start_ingest(settings, view, store), [engine.close, store.close])
+    close: list[Callable[[], object]] = [forwarding.close, engine.close, store.close]
+    return History(server, view, watches, exports, forwarding, _start_ingest(settings, view, store, begun), close)
 
 
-async def _start_server(settings: HistorySettings, view: HistoryView, watches: WatchHub, store: HistoryStore) -> AioServer:
+async def _start_server(
+    settings: HistorySettings,
+    view: HistoryView,
+    watches: WatchHub,
+    exports: Exports,
+    store: HistoryStore,
+    forwarding: Forwarding,
+) -> AioServer:
     queries = Queries(view, store.order_history, clock=lambda: time.time_ns() // 1000)
     return await start_aio_server(
-        [(add_OrderHistoryServicer_to_server, OrderHistoryApi(view, queries, watches))],
+        [(forwarding.around(add_OrderHistoryServicer_to_server), OrderHistoryApi(view, queries, watches, exports))],
         ServerSettings(
             host=settings.listen_host,
             port=settings.listen_port,
@@ -135,11 +166,11 @@ async def _start_server(settings: HistorySettings, view: HistoryView, watches: W
             channelz=settings.channelz,
         ),
         HealthBoard(),
-        on_drain=[lambda: watches.end_all(draining())],
+        on_drain=[partial(streams.end_all, draining()) for streams in (watches, exports, forwarding)],
     )
 
 
-def _start_ingest(settings: HistorySettings, view: HistoryView, store: HistoryStore) -> IngestThread:
+def _start_ingest(settings: HistorySettings, view: HistoryView, store: HistoryStore, begun: bool) -> IngestThread:
     checkpoint = store.checkpoint()
     receiver = Receiver(
         checkpoint.ledger_id,
@@ -151,12 +182,13 @@ def _start_ingest(settings: HistorySettings, view: HistoryView, store: HistorySt
     engine = EngineClient(settings.engine_address, settings.engine_timeout_seconds, settings.replay_timeout_seconds)
     ingest = Ingest(
         receiver,
-        OrderProcessor(),
+        OrderProcessor(settings.share),
         store,
         engine,
         lambda: FeedSocket(settings.engine_feed, settings.feed_frames_max),
         LoopHandover(asyncio.get_running_loop(), view),
         chunk_commands_max=settings.chunk_commands_max,
+        begun=begun,
         stored=CommandPrinter(sys.stdout) if settings.print_commands else None,
     )
     return IngestThread(ingest, engine)

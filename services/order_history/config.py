@@ -7,13 +7,32 @@ engine_feed = "tcp://127.0.0.1:50053"
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from services.order_history.stores.cql_settings import parse_cql_address
+from services.order_history.user_share import ALL_USERS, SHARDS, UserShare
+
+SQLITE = "sqlite"
+
+
+def _checked_store(address: str) -> str:
+    if address != SQLITE:
+        parse_cql_address(address)
+    return address
+
+
+def _checked_share(text: str) -> str:
+    UserShare.parse(text)
+    return text
+
 
 Address = Annotated[str, StringConstraints(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$")]
 FeedAddress = Annotated[str, StringConstraints(pattern=r"^(tcp://.+:[0-9]{1,5}|ipc://.+)$")]
+Share = Annotated[str, AfterValidator(_checked_share)]
+StoreAddress = Annotated[str, AfterValidator(_checked_store)]
 LogLevel = Annotated[str, StringConstraints(to_upper=True, pattern=r"(?i)^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$")]
 
 
@@ -23,6 +42,11 @@ class HistorySettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ORDERTAPE_HISTORY_", extra="forbid", frozen=True)
 
     data_dir: Path = Field(Path("ordertape/history"), description="Folder of history.db; one process at a time.")
+    store: StoreAddress = Field(
+        "sqlite", description="sqlite, or scylla://[USER:PASSWORD@]HOST[:PORT],.../KEYSPACE[?OPTION=VALUE&...]."
+    )
+    users: Share = Field(str(ALL_USERS), description="The users of this process: their shards, FIRST-LAST of 0-255.")
+    peers: dict[Share, Address] = Field({}, description="Who has the other users: FIRST-LAST -> HOST:PORT of that process.")
     listen: Address = Field("127.0.0.1:50052", description="Where to serve, HOST:PORT; port 0 for any free one.")
     engine_address: Address = Field("127.0.0.1:50051", description="The engine's gRPC address, for LedgerFeed.")
     engine_feed: FeedAddress = Field("tcp://127.0.0.1:50053", description="The engine's feed for this consumer (ZMQ).")
@@ -45,6 +69,26 @@ class HistorySettings(BaseSettings):
     ready_file: Path | None = Field(None, description="File to write the bound address to, as JSON, once it listens.")
     log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING, ERROR or CRITICAL.")
     channelz: bool = Field(False, description="Serve gRPC's channelz diagnostics; for development.")
+
+    @model_validator(mode="after")
+    def _users_belong_to_one_each(self) -> Self:
+        shares = [self.share, *map(UserShare.parse, self.peers)]
+        owners = [sum(share.first <= shard <= share.last for share in shares) for shard in range(SHARDS)]
+        wrong = [shard for shard in range(SHARDS) if owners[shard] != 1]
+        if wrong:
+            shard = wrong[0]
+            raise ValueError(
+                f"users and peers: each of the shards 0-{SHARDS - 1} must have one owner, shard {shard} has {owners[shard]}: "
+                f"users is {self.users!r}, peers have {list(self.peers)}"
+            )
+        if self.store == SQLITE and self.share != ALL_USERS:
+            raise ValueError(f"users must be {ALL_USERS} on SQLite, which is one machine's, is {self.users!r}")
+        return self
+
+    @property
+    def share(self) -> UserShare:
+        """``users``, parsed."""
+        return UserShare.parse(self.users)
 
     @property
     def listen_host(self) -> str:

@@ -11,9 +11,9 @@ from ordertape.v1 import ledger_pb2, ledger_pb2_grpc
 
 # The largest batch (one order with its 5 000 trades) is about 8 MB.
 _MESSAGE_BYTES_MAX = 64 * 1024 * 1024
-_OPTIONS = (
+CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
-    # An engine that is frozen or cut off in the middle of a replay is noticed by pings that nobody answers.
+    # Who is frozen or cut off in the middle of an answer is noticed by pings that are not answered.
     ("grpc.keepalive_time_ms", 15_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -22,6 +22,7 @@ _OPTIONS = (
     # Two clients of one process would share a connection otherwise, and a replay's flow control with it.
     ("grpc.use_local_subchannel_pool", 1),
 )
+"""How the history calls another service."""
 
 
 class EngineAway(Exception):
@@ -32,7 +33,7 @@ class EngineClient:
     """LedgerFeed at ``address`` (HOST:PORT), for one thread; ``close`` alone may come from another."""
 
     def __init__(self, address: str, status_timeout_seconds: float, replay_timeout_seconds: float) -> None:
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stub = ledger_pb2_grpc.LedgerFeedStub(self._channel)
         self._status_timeout_seconds = status_timeout_seconds
         self._replay_timeout_seconds = replay_timeout_seconds
@@ -69,7 +70,7 @@ class AsyncEngineClient:
     """LedgerFeed at ``address`` (HOST:PORT), for the event loop that runs when it is made."""
 
     def __init__(self, address: str) -> None:
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stub = ledger_pb2_grpc.LedgerFeedStub(self._channel)
 
     async def durable_sequence(self, timeout_seconds: float) -> int:

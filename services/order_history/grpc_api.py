@@ -8,7 +8,7 @@ from typing import Protocol
 from ordertape.v1 import order_history_pb2 as pb
 from ordertape.v1 import order_history_pb2_grpc
 from services.order_history import requests
-from services.order_history.queries import OrdersView, Queries
+from services.order_history.queries import OrdersView, Queries, TimeRemaining
 
 
 class Call(Protocol):
@@ -18,7 +18,7 @@ class Call(Protocol):
         """Seconds to the call's deadline, None where it has none."""
         ...
 
-    async def write(self, message: pb.WatchOrdersResponse, /) -> None:
+    async def write(self, message: pb.WatchOrdersResponse | pb.ExportOrderHistoryResponse, /) -> None:
         """Send one message of a stream; returns when there is room for the next."""
         ...
 
@@ -31,13 +31,27 @@ class OrderWatch(Protocol):
         ...
 
 
+class OrderExport(Protocol):
+    """What sends all of a user's updates."""
+
+    async def serve(
+        self,
+        question: requests.ExportQuestion,
+        time_remaining: TimeRemaining,
+        write: Callable[[pb.ExportOrderHistoryResponse], Awaitable[None]],
+    ) -> None:
+        """Write the answers of ExportOrderHistory to the end. Raises CallError."""
+        ...
+
+
 class OrderHistoryApi(order_history_pb2_grpc.OrderHistoryServicer):
     """Serves OrderHistory on a grpc.aio server."""
 
-    def __init__(self, view: OrdersView, queries: Queries, watch: OrderWatch) -> None:
+    def __init__(self, view: OrdersView, queries: Queries, watch: OrderWatch, export: OrderExport) -> None:
         self._view = view
         self._queries = queries
         self._watch = watch
+        self._export = export
 
     async def GetOrder(self, request: pb.GetOrderRequest, context: Call) -> pb.GetOrderResponse:
         """See order_history.proto."""
@@ -67,6 +81,10 @@ class OrderHistoryApi(order_history_pb2_grpc.OrderHistoryServicer):
     async def WatchOrders(self, request: pb.WatchOrdersRequest, context: Call) -> None:  # type: ignore[override]
         """See order_history.proto."""
         await self._watch.serve(requests.watch_question(request), context.write)
+
+    async def ExportOrderHistory(self, request: pb.ExportOrderHistoryRequest, context: Call) -> None:  # type: ignore[override]
+        """See order_history.proto."""
+        await self._export.serve(requests.export_question(request), context.time_remaining, context.write)
 
     async def GetHistoryStatus(self, request: pb.GetHistoryStatusRequest, context: Call) -> pb.GetHistoryStatusResponse:
         """See order_history.proto."""

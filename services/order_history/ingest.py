@@ -10,16 +10,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
 import structlog
 
 from ordertape.v1 import ledger_pb2
 from services.order_history.engine_client import EngineAway
-from services.order_history.order_processor import Chunk, LedgerUnreadable, OrderProcessor, ReceivedBatch
+from services.order_history.order_processor import Chunk, LedgerUnreadable, OrderProcessor, ReceivedBatch, StoredUpdate
 from services.order_history.receiver import Next, Receiver
-from services.order_history.stores import HistoryStore, StoreDamaged, StoreUnavailable
+from services.order_history.rewriting import rewrite_of
+from services.order_history.stores import HistoryStore, Rewrite, StoreDamaged, StoreUnavailable
 from services.order_history.view import HistoryView, Progress
 
 _POLL_SECONDS = 0.05
@@ -61,6 +62,10 @@ class Engine(Protocol):
 class Listener(Protocol):
     """Hears, in the ingest thread, what was done. May wait: then ingest waits too."""
 
+    def begin(self, open_orders: Sequence[StoredUpdate]) -> None:
+        """The store may be read from now on; these orders are open at its checkpoint."""
+        ...
+
     def advance(self, chunk: Chunk, progress: Progress) -> None:
         """A chunk is stored."""
         ...
@@ -84,6 +89,10 @@ class LoopHandover:
         self._view = view
         self._places = threading.BoundedSemaphore(chunks_max)
 
+    def begin(self, open_orders: Sequence[StoredUpdate]) -> None:
+        """See Listener."""
+        self._loop.call_soon_threadsafe(self._view.begin, open_orders)
+
     def advance(self, chunk: Chunk, progress: Progress) -> None:
         """See Listener."""
         self._places.acquire()
@@ -106,7 +115,8 @@ class Ingest:
     """``run`` is the thread's body; ``stop`` may come from any thread.
 
     ``chunk_commands_max``: a chunk is stored when it has so many ledger commands, or when nothing more is there at this
-    moment. ``stored`` gets every batch after it is stored, once and in order.
+    moment. ``begun``: the listener knows already what is open; else it is told when the store may be read. ``stored`` gets every
+    batch after it is stored, once and in order.
     """
 
     def __init__(
@@ -119,6 +129,7 @@ class Ingest:
         listener: Listener,
         *,
         chunk_commands_max: int,
+        begun: bool = True,
         stored: Callable[[Sequence[ReceivedBatch]], None] | None = None,
     ) -> None:
         self._receiver = receiver
@@ -130,6 +141,8 @@ class Ingest:
         self._chunk_commands_max = chunk_commands_max
         self._stored = stored
         self._stopping = threading.Event()
+        self._begun = begun
+        self._rewriting: Rewrite | None = None
         self._first_durable_sequence: int | None = None
         self._store_trouble = ""
         self._observed: Progress | None = None
@@ -161,6 +174,10 @@ class Ingest:
         try:
             if receiver.next is Next.ASK:
                 self._ask()
+            elif (rewrite := self._store.due_rewrite()) is not None:
+                self._rewrite(rewrite)
+            elif not self._begun:
+                self._begin()
             elif receiver.next is Next.REPLAY:
                 self._replay()
             else:
@@ -168,6 +185,8 @@ class Ingest:
         except EngineAway as away:
             receiver.on_engine_away()
             self._wait_for_engine(away)
+        except StoreUnavailable as down:
+            self._wait_for_store(down)
         finally:
             # Also when what came next cannot be right: what came before it is right and is stored.
             self._store_received()
@@ -182,6 +201,37 @@ class Ingest:
         if self._first_durable_sequence is None:
             self._first_durable_sequence = status.durable_sequence
             log.info("ledger met", ledger_id=status.ledger_id, epoch=status.epoch, durable_sequence=status.durable_sequence)
+
+    def _begin(self) -> None:
+        """Hand over what is open once no row is missing that could tell of it."""
+        self._listener.begin(list(self._store.active_orders.read_all()))
+        self._begun, self._store_trouble = True, ""
+
+    def _rewrite(self, rewrite: Rewrite) -> None:
+        """Write again what a lost server may have forgotten: rows only, nobody is told of it. Goes on where it was broken off,
+        unless more was lost since.
+        """
+        if self._rewriting is not None and self._rewriting.losses == rewrite.losses:
+            rewrite = rewrite._replace(after_sequence=self._rewriting.after_sequence)
+        self._store_trouble = "rows that a lost server may have forgotten are written again, which needs the engine"
+        self._observe()
+        log.info("writing again", after_sequence=rewrite.after_sequence, until_sequence=rewrite.until_sequence)
+        frames = self._engine.replay(rewrite.after_sequence)
+        for batches in rewrite_of(frames, rewrite, self._chunk_commands_max):
+            self._store.rewrite(self._processor.project(self._receiver.ledger_id, batches))
+            self._rewriting = rewrite._replace(after_sequence=batches[-1].last_sequence)
+            if self._stopping.is_set():
+                return
+        self._store.settle(rewrite)
+        self._rewriting, self._store_trouble = None, ""
+        log.info("written again", until_sequence=rewrite.until_sequence)
+
+    def _wait_for_store(self, down: StoreUnavailable) -> None:
+        self._store_trouble = str(down)
+        log.error("store down", reason=str(down))
+        self._observe()
+        self._stopping.wait(self._retry_seconds)
+        self._retry_seconds = min(self._retry_seconds * 2, _RETRY_SECONDS_MAX)
 
     def _wait_for_engine(self, away: EngineAway) -> None:
         self._store_received()
@@ -243,6 +293,7 @@ class Ingest:
             except StoreUnavailable as down:
                 self._store_trouble = str(down)
                 log.error("store down", reason=str(down), first_sequence=chunk.first_sequence, retry_seconds=retry_seconds)
+                self._ask_how_far()
                 self._observe()
                 if self._stopping.wait(retry_seconds):
                     return
@@ -252,6 +303,11 @@ class Ingest:
             self._stored(batches)
         self._observed = self._progress()
         self._listener.advance(chunk, self._observed)
+
+    def _ask_how_far(self) -> None:
+        """Nothing can be received meanwhile, so the engine is asked for what its heartbeats would tell."""
+        with suppress(EngineAway):
+            self._receiver.on_engine_at(self._engine.status(self._receiver.sequence).durable_sequence)
 
     def _observe(self) -> None:
         progress = self._progress()

@@ -2,13 +2,19 @@
 ends in the same rows. What one batch shows to be wrong is found here, before anything of it is stored.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
+
+from google.protobuf.message import DecodeError
 
 from ordertape.v1 import ledger_pb2, order_pb2
 from services.domain.lifecycle import OPEN_STATUSES, allows
+from services.order_history.user_share import ALL_USERS, UserShare
 from services.wire.fields import microseconds_of
 
+_USERS_REMEMBERED_MAX: Final = 65_536
 _OPEN: Final = frozenset(int(status) for status in OPEN_STATUSES)
 _STATUS_NAMES: Final[dict[int, str]] = {number: name for name, number in order_pb2.OrderStatus.items()}
 _EXEC_TYPE_NAMES: Final[dict[int, str]] = {number: name for name, number in order_pb2.ExecType.items()}
@@ -33,6 +39,18 @@ class ReceivedBatch(NamedTuple):
     message: ledger_pb2.LedgerBatch
 
 
+def read_batch(data: bytes, expected_sequence: int) -> ReceivedBatch:
+    """A batch as it came. Raises LedgerUnreadable, naming ``expected_sequence``, where it cannot be read."""
+    digest = hashlib.sha256(data).digest()
+    try:
+        message = ledger_pb2.LedgerBatch.FromString(data)
+    except DecodeError as error:
+        raise LedgerUnreadable(expected_sequence, f"a batch cannot be read: {error}") from error
+    if message.first_sequence < 1 or not message.commands:
+        raise LedgerUnreadable(expected_sequence, "a batch has no sequence or no commands")
+    return ReceivedBatch(message.first_sequence, message.first_sequence + len(message.commands) - 1, digest, data, message)
+
+
 class StoredUpdate(NamedTuple):
     """One OrderUpdate as the stores keep it: the columns that queries need, and its bytes.
 
@@ -55,9 +73,16 @@ class StoredUpdate(NamedTuple):
         return order_pb2.OrderUpdate.FromString(self.data)
 
 
+class RunningNumbers(NamedTuple):
+    """Which of its order's updates one is, and which of its user's; each counts from 1 without a hole."""
+
+    of_order: int
+    of_user: int
+
+
 class EndedOrder(NamedTuple):
-    """An order that ended (a rejected one too): what lists of orders are filtered by, and the sequence of its last update.
-    Times are in microseconds since 1970.
+    """An order that ended (a rejected one too): what lists of orders are filtered by, the sequence of its last update and that
+    update's bytes. Times are in microseconds since 1970; ``order_number`` counts the user's orders from 1.
     """
 
     user_id: str
@@ -68,21 +93,31 @@ class EndedOrder(NamedTuple):
     status: int
     updated_at: int
     sequence: int
+    order_number: int
+    data: bytes
 
 
-class ClientOrderId(NamedTuple):
-    """The client's name for an order, unique per user for good."""
+class PlacedOrder(NamedTuple):
+    """An order at its first update, accepted or rejected. ``client_order_id``, where it has one, is its user's own name for it,
+    unique per user for good; ``order_number`` counts the user's orders from 1; ``created_at`` is in microseconds since 1970.
+    """
 
     user_id: str
-    client_order_id: str
+    client_order_id: str | None
     order_id: int
+    symbol: str
+    order_number: int
+    sequence: int
+    created_at: int
 
 
 class Chunk(NamedTuple):
     """Whole batches, contiguous, and what they come to. A store applies it whole or not at all.
 
-    ``epoch`` and ``hash`` are those of the last batch. ``open`` has the newest update of each order that the chunk touched
-    and left open, by order_id; ``closed`` the ids of the accepted orders that ended in it. ``ended`` has those and the rejected.
+    ``epoch`` and ``hash`` are those of the last batch, ``timestamp`` (microseconds since 1970) that of its last command.
+    ``numbers`` has the running numbers of each of ``updates``, in their order. ``open`` has the newest update of each order that
+    the chunk touched and left open, by order_id; ``closed`` the ids of the accepted orders that ended in it. ``ended`` has those
+    and the rejected.
     """
 
     ledger_id: str
@@ -90,15 +125,21 @@ class Chunk(NamedTuple):
     last_sequence: int
     epoch: int
     hash: bytes
+    timestamp: int
     updates: list[StoredUpdate]
+    numbers: list[RunningNumbers]
     open: dict[int, StoredUpdate]
     closed: list[int]
     ended: list[EndedOrder]
-    client_order_ids: list[ClientOrderId]
+    placed: list[PlacedOrder]
 
 
 class OrderProcessor:
-    """From batches to a chunk. Keeps nothing: the same batches give the same chunk."""
+    """From batches to a chunk that has what is of the ``share``'s users; the same batches give the same chunk, always."""
+
+    def __init__(self, share: UserShare = ALL_USERS) -> None:
+        # Asked for every update of the ledger, most of them of users that were asked for before.
+        self._owns = None if share == ALL_USERS else lru_cache(_USERS_REMEMBERED_MAX)(share.owns)
 
     def project(self, ledger_id: str, batches: Sequence[ReceivedBatch]) -> Chunk:
         """What the batches (contiguous, at least one) come to.
@@ -107,30 +148,41 @@ class OrderProcessor:
         batch's, and a change of status that the lifecycle does not allow.
         """
         first, last = batches[0], batches[-1]
-        chunk = Chunk(ledger_id, first.first_sequence, last.last_sequence, last.message.epoch, last.hash, [], {}, [], [], [])
+        chunk = Chunk(
+            ledger_id,
+            first.first_sequence,
+            last.last_sequence,
+            last.message.epoch,
+            last.hash,
+            microseconds_of(last.message.timestamp) + last.last_sequence - last.first_sequence,
+            updates=[], numbers=[], open={}, closed=[], ended=[], placed=[],
+        )  # fmt: skip
         expected = first.first_sequence
         for batch in batches:
             if batch.message.first_sequence != expected:
                 raise LedgerUnreadable(expected, f"the next batch begins at {batch.message.first_sequence}")
-            _project_batch(batch, chunk)
+            _project_batch(batch, chunk, self._owns)
             expected = batch.last_sequence + 1
         return chunk
 
 
-def _project_batch(batch: ReceivedBatch, chunk: Chunk) -> None:
+def _project_batch(batch: ReceivedBatch, chunk: Chunk, owns: Callable[[str], bool] | None) -> None:
     message = batch.message
     sequence, batch_end = batch.first_sequence, batch.last_sequence
-    timestamp = microseconds_of(message.timestamp)
+    began_at: int | None = None  # not looked at in a batch of which nothing is ours
     for command in message.commands:
         if command.sequence != sequence:
             raise LedgerUnreadable(sequence, f"the command in its place says {command.sequence}")
         kind = command.WhichOneof("command")
         if kind == "order_update":
-            _project_update(command.order_update, sequence, batch_end, timestamp, chunk)
+            update = command.order_update
+            if owns is None or owns(update.user_id):
+                if began_at is None:
+                    began_at = microseconds_of(message.timestamp)
+                _project_update(update, sequence, batch_end, began_at + sequence - batch.first_sequence, chunk)
         elif kind is None:
             raise LedgerUnreadable(sequence, "this program does not know what its command is")
         sequence += 1
-        timestamp += 1
     if sequence != batch_end + 1:
         raise LedgerUnreadable(sequence, f"the batch ends before its last sequence {batch_end}")
 
@@ -148,8 +200,11 @@ def _project_update(update: order_pb2.OrderUpdate, sequence: int, batch_end: int
     order_id, user_id, symbol = update.order_id, update.user_id, update.symbol
     stored = StoredUpdate(sequence, batch_end, order_id, user_id, symbol, exec_type, timestamp, update.SerializeToString())
     chunk.updates.append(stored)
-    if previous is None and update.HasField("client_order_id"):
-        chunk.client_order_ids.append(ClientOrderId(user_id, update.client_order_id, order_id))
+    chunk.numbers.append(RunningNumbers(update.update_number, update.user_update_number))
+    order_number = update.order_number
+    if previous is None:
+        name = update.client_order_id if update.HasField("client_order_id") else None
+        chunk.placed.append(PlacedOrder(user_id, name, order_id, symbol, order_number, sequence, timestamp))
     if status in _OPEN:
         chunk.open[order_id] = stored
         return
@@ -157,7 +212,10 @@ def _project_update(update: order_pb2.OrderUpdate, sequence: int, batch_end: int
         chunk.open.pop(order_id, None)
         chunk.closed.append(order_id)
     created_at = microseconds_of(update.created_at)
-    chunk.ended.append(EndedOrder(user_id, created_at, order_id, symbol, update.side, status, timestamp, sequence))
+    side = update.side
+    chunk.ended.append(
+        EndedOrder(user_id, created_at, order_id, symbol, side, status, timestamp, sequence, order_number, stored.data)
+    )
 
 
 def _transition(previous: int | None, exec_type: int, status: int) -> str:

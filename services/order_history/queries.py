@@ -4,9 +4,10 @@ An answer's position is taken before anything is read, so it is a lower bound. L
 first and read the store then: an order leaves memory only after its end is stored, so none can be missed in between.
 """
 
+import asyncio
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Protocol, TypeAlias
 
 import grpc
@@ -31,6 +32,7 @@ from services.order_history.stores import (
     OrderPage,
     StoreDamaged,
     StoreUnavailable,
+    UpdatePlace,
 )
 from services.wire.errors import CallError, Violation, invalid_request
 from services.wire.fields import microseconds_of
@@ -40,6 +42,8 @@ from services.wire.position import Position, encode_position
 TimeRemaining: TypeAlias = Callable[[], float | None]
 """Seconds to the call's deadline, None where it has none."""
 
+# A store that hangs is told of so long before the call's deadline, so that the caller still hears of it.
+_DEADLINE_MARGIN_SECONDS: Final = 0.2
 _OPEN: Final = frozenset(int(status) for status in OPEN_STATUSES)
 _NOTHING_MORE: Final = OrderPage([], None)
 
@@ -100,6 +104,19 @@ def store_errors_as_call_errors() -> Iterator[None]:
         raise CallError(grpc.StatusCode.DATA_LOSS, reasons.ERROR_REASON_HALTED, message) from error
 
 
+@asynccontextmanager
+async def _store_asked(time_remaining: TimeRemaining) -> AsyncIterator[None]:
+    """As ``store_errors_as_call_errors``; a store that does not answer before the call's deadline cannot answer now."""
+    remaining = time_remaining()
+    patience = None if remaining is None else max(remaining - _DEADLINE_MARGIN_SECONDS, remaining / 2)
+    with store_errors_as_call_errors():
+        try:
+            async with asyncio.timeout(patience):
+                yield
+        except TimeoutError as late:
+            raise StoreUnavailable("it does not answer within the call's deadline") from late
+
+
 class Queries:
     """The reads, for requests that are checked already. ``clock``: microseconds since 1970.
 
@@ -117,14 +134,15 @@ class Queries:
             raise invalid_request([Violation("as_of_time", "must not be later than now")])
         await self._reach(question.at_least, time_remaining)
         position, until_sequence = self._view.position, None
-        with store_errors_as_call_errors():
-            if question.as_of is not None:
-                await self._reach(question.as_of, time_remaining)
-                position, until_sequence = encode_position(*question.as_of), question.as_of.sequence
-            elif question.as_of_time is not None:
-                await self._reach_present(time_remaining)
+        if question.as_of is not None:
+            await self._reach(question.as_of, time_remaining)
+            position, until_sequence = encode_position(*question.as_of), question.as_of.sequence
+        elif question.as_of_time is not None:
+            await self._reach_present(time_remaining)
+            async with _store_asked(time_remaining):
                 point = await self._orders.point_in_time(question.user_id, question.as_of_time)
-                position, until_sequence = encode_position(self._view.ledger_id, point.position), point.sequence
+            position, until_sequence = encode_position(self._view.ledger_id, point.position), point.sequence
+        async with _store_asked(time_remaining):
             order_id = await self._order_id(question.user_id, question.order)
             update = await self._orders.latest_update(order_id, until_sequence)
         if update is None or update.user_id != question.user_id:
@@ -161,7 +179,7 @@ class Queries:
             found.update((_key(order), order) for order in orders)
             looked_to += [open_looked_to] if open_looked_to else []
         if not wanted.statuses or not _OPEN.issuperset(wanted.statuses):
-            with store_errors_as_call_errors():
+            async with _store_asked(time_remaining):
                 ended = await self._orders.ended_orders(user_id, wanted, before, size + 1)
             found.update(ended.rows)
             looked_to += [ended.looked_to] if ended.looked_to else []
@@ -179,19 +197,20 @@ class Queries:
     async def order_updates(
         self, request: pb.ListOrderUpdatesRequest, question: UpdatesQuestion, time_remaining: TimeRemaining
     ) -> pb.ListOrderUpdatesResponse:
-        """A page of one order's timeline; the cursor is the last one's sequence. Raises CallError NOT_FOUND."""
+        """A page of one order's timeline; the cursor is the last one's UpdatePlace. Raises CallError NOT_FOUND."""
         await self._reach(question.at_least, time_remaining)
         size = question.page_size
         position = self._view.position
-        with store_errors_as_call_errors():
+        async with _store_asked(time_remaining):
             order_id = await self._order_id(question.user_id, question.order)
-            after_sequence = question.cursor[0] if question.cursor else 0
-            updates = await self._orders.order_updates(order_id, after_sequence, size + 1)
+            after = UpdatePlace(question.cursor[0], question.cursor[1]) if question.cursor else UpdatePlace(0, 0)
+            updates = await self._orders.order_updates(order_id, after, size + 1)
         if not updates or updates[0].user_id != question.user_id:
             raise _not_found(question.user_id, question.order)
         response = pb.ListOrderUpdatesResponse(updates=[update.message for update in updates[:size]], position=position)
         if len(updates) > size:
-            response.next_page_token = encode_page_token(request, (updates[size - 1].sequence,))
+            last = response.updates[-1]
+            response.next_page_token = encode_page_token(request, (last.sequence, last.update_number))
         return response
 
     async def fills(
@@ -202,7 +221,7 @@ class Queries:
         size = question.page_size
         position = self._view.position
         before_sequence = question.cursor[0] if question.cursor else None
-        with store_errors_as_call_errors():
+        async with _store_asked(time_remaining):
             updates, looked_to = await self._orders.fills(question.user_id, question.wanted, before_sequence, size + 1)
         response = pb.ListFillsResponse(fills=[_order_fill(update) for update in updates[:size]], position=position)
         cursor = updates[size - 1].sequence if len(updates) > size else looked_to

@@ -5,14 +5,13 @@ says its place and the hash of the one before, so the receiver can tell for itse
 store: the ingest thread hands it what it heard and does what ``next`` says, so every rule here can be tested by hand.
 """
 
-import hashlib
 from collections.abc import Iterable
 from enum import Enum
 
 from google.protobuf.message import DecodeError
 
 from ordertape.v1 import ledger_pb2
-from services.order_history.order_processor import LedgerUnreadable, ReceivedBatch
+from services.order_history.order_processor import LedgerUnreadable, ReceivedBatch, read_batch
 
 
 class Next(Enum):
@@ -91,6 +90,10 @@ class Receiver:
         self._heard_at = None
         self.next = Next.REPLAY if status.durable_sequence > self.sequence else Next.LISTEN
 
+    def on_engine_at(self, durable_sequence: int) -> None:
+        """The engine says how far it is, while nothing is received."""
+        self.durable_sequence = max(self.durable_sequence, durable_sequence)
+
     def on_connected(self) -> None:
         """The feed's connection was made anew: whoever is at its other end has to be asked first."""
         self.next = Next.ASK
@@ -160,7 +163,7 @@ class Receiver:
     def _take(self, batches: Iterable[bytes]) -> bool:
         """Receive those that are next; false where one is further on."""
         for data in batches:
-            batch = self._read(data)
+            batch = read_batch(data, self.sequence + 1)
             if batch.first_sequence == self.sequence + 1:
                 if batch.message.previous_hash != self.hash:
                     raise LedgerUnreadable(
@@ -183,13 +186,3 @@ class Receiver:
                     self.sequence, f"it came again with the hash {batch.hash.hex()}, this history has {self.hash.hex()}"
                 )
         return True
-
-    def _read(self, data: bytes) -> ReceivedBatch:
-        digest = hashlib.sha256(data).digest()
-        try:
-            message = ledger_pb2.LedgerBatch.FromString(data)
-        except DecodeError as error:
-            raise LedgerUnreadable(self.sequence + 1, f"a batch cannot be read: {error}") from error
-        if message.first_sequence < 1 or not message.commands:
-            raise LedgerUnreadable(self.sequence + 1, "a batch has no sequence or no commands")
-        return ReceivedBatch(message.first_sequence, message.first_sequence + len(message.commands) - 1, digest, data, message)

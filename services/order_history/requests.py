@@ -1,8 +1,9 @@
 """Checks what a request to the history alone can show, all violations at once, and makes of it what the queries work with."""
 
-from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ordertape.v1 import order_history_pb2 as pb
@@ -68,6 +69,18 @@ class WatchQuestion(NamedTuple):
     after: Position | None
 
 
+class ExportQuestion(NamedTuple):
+    """ExportOrderHistory. Times are in microseconds since 1970. ``until`` None: the applied position."""
+
+    user_id: str
+    symbols: frozenset[str]
+    after: Position | None
+    until: Position | None
+    updated_from: int | None
+    updated_until: int | None
+    at_least: Position | None
+
+
 def order_question(request: pb.GetOrderRequest) -> OrderQuestion:
     """GetOrder, checked. Raises CallError INVALID_ARGUMENT."""
     violations = Violations()
@@ -120,7 +133,7 @@ def updates_question(request: pb.ListOrderUpdatesRequest) -> UpdatesQuestion:
     violations = Violations()
     violations.identifier("user_id", request.user_id)
     order = _order_name(violations, request)
-    page_size, cursor, at_least = _page(violations, request, 1)
+    page_size, cursor, at_least = _page(violations, request, 2)
     violations.raise_if_any()
     return UpdatesQuestion(request.user_id, order, page_size, cursor, at_least)
 
@@ -158,12 +171,45 @@ def watch_question(request: pb.WatchOrdersRequest) -> WatchQuestion:
     return WatchQuestion(request.user_id, symbols, frozenset(request.order_ids), after)
 
 
+def export_question(request: pb.ExportOrderHistoryRequest) -> ExportQuestion:
+    """ExportOrderHistory, checked. Raises CallError INVALID_ARGUMENT."""
+    violations = Violations()
+    violations.identifier("user_id", request.user_id)
+    symbols = _symbols(violations, request.symbols)
+    after = violations.position("after", request.after)
+    if request.HasField("after") and not request.after:
+        violations.add("after", "must be a position from an earlier answer; leave it out to begin with the first update")
+    until = violations.position("until", request.until)
+    if request.HasField("until") and not request.until:
+        violations.add("until", "must be a position from an earlier answer; leave it out to end with what is there now")
+    if after and until and after.ledger_id == until.ledger_id and until.sequence < after.sequence:
+        violations.add("until", f"must not be before after ({request.after}), is {request.until}")
+    updated_from = _bound(violations, request, "updated_from")
+    updated_until = _bound(violations, request, "updated_until")
+    at_least = violations.position("at_least", request.at_least)
+    violations.raise_if_any()
+    return ExportQuestion(request.user_id, symbols, after, until, updated_from, updated_until, at_least)
+
+
 def status_question(request: pb.GetHistoryStatusRequest) -> Position | None:
     """GetHistoryStatus' at_least, checked. Raises CallError INVALID_ARGUMENT."""
     violations = Violations()
     at_least = violations.position("at_least", request.at_least)
     violations.raise_if_any()
     return at_least
+
+
+QUESTIONS: Final[Mapping[type[Message], Callable[[Any], object]]] = {
+    pb.GetOrderRequest: order_question,
+    pb.ListActiveOrdersRequest: active_orders_question,
+    pb.ListOrderHistoryRequest: order_history_question,
+    pb.ListOrderUpdatesRequest: updates_question,
+    pb.ListFillsRequest: fills_question,
+    pb.WatchOrdersRequest: watch_question,
+    pb.ExportOrderHistoryRequest: export_question,
+    pb.GetHistoryStatusRequest: status_question,
+}
+"""The check of each request, for whoever does not answer it."""
 
 
 _Paged: TypeAlias = pb.ListActiveOrdersRequest | pb.ListOrderHistoryRequest | pb.ListOrderUpdatesRequest | pb.ListFillsRequest
@@ -208,7 +254,10 @@ def _side(violations: Violations, side: int) -> int:
     return side
 
 
-def _bound(violations: Violations, request: pb.ListOrderHistoryRequest | pb.ListFillsRequest, field: str) -> int | None:
+_Bounded: TypeAlias = pb.ListOrderHistoryRequest | pb.ListFillsRequest | pb.ExportOrderHistoryRequest
+
+
+def _bound(violations: Violations, request: _Bounded, field: str) -> int | None:
     """The field's time as whole microseconds, rounded up, so that "before" and "at or after" mean what they say."""
     if not request.HasField(field):  # type: ignore[arg-type]
         return None

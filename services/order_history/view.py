@@ -17,6 +17,7 @@ from ordertape.v1 import order_pb2
 from services.order_history.engine_client import EngineAway
 from services.order_history.order_processor import Chunk, StoredUpdate
 from services.order_history.stores import Checkpoint
+from services.order_history.user_share import ALL_USERS, UserShare
 from services.wire.errors import CallError
 from services.wire.position import Position, encode_position
 
@@ -59,7 +60,8 @@ class Follower(Protocol):
 
 
 class HistoryView:
-    """The state that all calls share, from the store's checkpoint and open orders on.
+    """The state that all calls share, from the store's checkpoint and open orders on; where those are not known yet (None),
+    nothing can be read before ``begin``. ``users``: whose orders it has, for the status alone.
 
     ``wait_seconds_max``: how long a call without a deadline waits for a position. ``lag_seconds_max``: how long the history
     may be behind before it is unfit to serve. ``clock``: monotonic seconds.
@@ -68,17 +70,19 @@ class HistoryView:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        open_orders: Iterable[StoredUpdate],
+        open_orders: Iterable[StoredUpdate] | None,
         engine: Engine,
         *,
         store_kind: str,
         wait_seconds_max: float,
         lag_seconds_max: float,
+        users: UserShare = ALL_USERS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger_id, self._epoch, self._applied_sequence = checkpoint.ledger_id, checkpoint.epoch, checkpoint.sequence
         self._progress = Progress(self._ledger_id, self._applied_sequence, None, live=False, gaps_repaired=0, store_trouble="")
         self._halt_reason = ""
+        self._begun = False
         self._caught_up = False
         self._behind_since: float | None = None
         self._users: dict[str, dict[int, order_pb2.OrderUpdate]] = {}
@@ -87,11 +91,12 @@ class HistoryView:
         self._followers: list[Follower] = []
         self._engine = engine
         self._store_kind = store_kind
+        self._shards = str(users)
         self._wait_seconds_max = wait_seconds_max
         self._lag_seconds_max = lag_seconds_max
         self._clock = clock
-        for update in open_orders:
-            self._keep(update)
+        if open_orders is not None:
+            self.begin(open_orders)
 
     @property
     def ledger_id(self) -> str:
@@ -115,6 +120,12 @@ class HistoryView:
     def open_orders(self, user_id: str) -> Mapping[int, order_pb2.OrderUpdate]:
         """The user's open orders by order_id, in rising order; not to be kept or changed."""
         return self._users.get(user_id, _NO_ORDERS)
+
+    def begin(self, open_orders: Iterable[StoredUpdate]) -> None:
+        """The store may be read; these orders are open at its checkpoint."""
+        for update in open_orders:
+            self._keep(update)
+        self._begun = True
 
     def follow(self, follower: Follower) -> None:
         """Tell ``follower`` of each step from here on."""
@@ -157,9 +168,11 @@ class HistoryView:
             follower.halted(self._halted())
 
     def ensure_readable(self) -> None:
-        """Raise CallError DATA_LOSS (HALTED) where the history has halted."""
+        """Raise CallError DATA_LOSS (HALTED) where the history has halted, UNAVAILABLE (DEPENDENCY_DOWN) before ``begin``."""
         if self._halt_reason:
             raise self._halted()
+        if not self._begun:
+            raise CallError(grpc.StatusCode.UNAVAILABLE, reasons.ERROR_REASON_DEPENDENCY_DOWN, self._not_begun())
 
     def ensure_ours(self, position: Position) -> None:
         """Raise CallError OUT_OF_RANGE for a position of another ledger."""
@@ -215,8 +228,10 @@ class HistoryView:
         """Why the history is unfit to serve at this moment; empty where it is fit."""
         if self._halt_reason:
             return self._halted().message
+        if not self._begun:
+            return self._not_begun()
         if self._progress.store_trouble:
-            return f"the store is down: {self._progress.store_trouble}"
+            return f"the store cannot be used now: {self._progress.store_trouble}"
         if not self._caught_up:
             return "catching up after the start"
         lag = self._lag_seconds()
@@ -231,7 +246,7 @@ class HistoryView:
         if self._halt_reason:
             state = pb.HISTORY_STATE_HALTED
         else:
-            state = pb.HISTORY_STATE_LIVE if progress.live else pb.HISTORY_STATE_CATCHING_UP
+            state = pb.HISTORY_STATE_LIVE if progress.live and self._begun else pb.HISTORY_STATE_CATCHING_UP
         return pb.GetHistoryStatusResponse(
             ledger_id=self._ledger_id,
             epoch=self._epoch,
@@ -245,7 +260,12 @@ class HistoryView:
             gaps_repaired=progress.gaps_repaired,
             open_orders=len(self._owners),
             store=self._store_kind,
+            user_shards=self._shards,
         )
+
+    def _not_begun(self) -> str:
+        why = self._progress.store_trouble or "rows that a server may have forgotten are written again, which needs the engine"
+        return f"the store cannot be read yet: {why}"
 
     def _halted(self) -> CallError:
         message = f"the history has halted: {self._halt_reason}"

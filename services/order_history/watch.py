@@ -6,7 +6,7 @@ that does not keep up is cut off with its position and costs the others nothing.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import grpc
@@ -15,18 +15,23 @@ from ordertape.v1 import error_reason_pb2 as reasons
 from ordertape.v1 import order_history_pb2 as pb
 from ordertape.v1 import order_pb2
 from services.order_history.order_processor import Chunk, StoredUpdate
+from services.order_history.outgoing import (
+    ENVELOPE_BYTES,
+    MESSAGE_BYTES_MAX,
+    MESSAGE_UPDATES_MAX,
+    UPDATE_OVERHEAD_BYTES,
+    OutgoingStream,
+    messages_of,
+    whole_batches,
+    with_position,
+)
 from services.order_history.requests import WatchQuestion
 from services.order_history.stores import StoreUnavailable
 from services.order_history.view import HistoryView
 from services.wire.errors import CallError
 from services.wire.position import Position, encode_position
 
-MESSAGE_BYTES_MAX = 1 << 20
-MESSAGE_UPDATES_MAX = 1_000
 _SNAPSHOT_ORDERS_MAX = 500
-# What a message holds beside its updates (position, tags, lengths), and what each update adds (tag, length), at most.
-_ENVELOPE_BYTES = 256
-_UPDATE_OVERHEAD_BYTES = 4
 
 Write = Callable[[pb.WatchOrdersResponse], Awaitable[None]]
 
@@ -89,7 +94,7 @@ class WatchHub:
             await self._send_live(watcher)
         except StoreUnavailable as down:
             error = CallError(grpc.StatusCode.UNAVAILABLE, reasons.ERROR_REASON_DEPENDENCY_DOWN, f"the store is down: {down}")
-            raise _with_position(error, watcher.position) from down
+            raise with_position(error, watcher.position) from down
         finally:
             self._watchers.discard(watcher)
             self._ahead.discard(watcher)
@@ -119,17 +124,18 @@ class WatchHub:
             watcher.end(error)
 
     async def _send_snapshot(self, watcher: "_Watcher") -> None:
+        await self._wait_until(watcher, 0)
         orders = [o for o in self._view.open_orders(watcher.question.user_id).values() if _wants(watcher.question, o)]
         position = self._view.position
         self._register(watcher)
         page = pb.WatchOrdersResponse(snapshot=pb.WatchSnapshot())
-        size = _ENVELOPE_BYTES
+        size = ENVELOPE_BYTES
         for order in orders:
-            cost = order.ByteSize() + _UPDATE_OVERHEAD_BYTES
+            cost = order.ByteSize() + UPDATE_OVERHEAD_BYTES
             if size + cost > MESSAGE_BYTES_MAX or len(page.snapshot.orders) == _SNAPSHOT_ORDERS_MAX:
                 await watcher.send(page)
                 page = pb.WatchOrdersResponse(snapshot=pb.WatchSnapshot())
-                size = _ENVELOPE_BYTES
+                size = ENVELOPE_BYTES
             page.snapshot.orders.append(order)
             size += cost
         page.snapshot.last_page = True
@@ -150,7 +156,7 @@ class WatchHub:
             full = len(page) >= self._page_updates
             cursor = page[-1].sequence if page else cursor
             unsent += page
-            whole = _whole_batches(unsent) if full else len(unsent)
+            whole = whole_batches(unsent) if full else len(unsent)
             if whole:
                 await self._send_updates(watcher, unsent[:whole])
                 watcher.sent_until = unsent[whole - 1].batch_end
@@ -165,12 +171,16 @@ class WatchHub:
 
     async def _wait_for(self, watcher: "_Watcher", after: Position) -> None:
         self._view.ensure_ours(after)
+        await self._wait_until(watcher, after.sequence)
+        self._view.ensure_ours(after)
+
+    async def _wait_until(self, watcher: "_Watcher", sequence: int) -> None:
+        """Wait until the history has met its ledger (before that there is no position) and applied it up to ``sequence``."""
         self._ahead.add(watcher)
-        while self._view.applied_sequence < after.sequence or not self._view.ledger_id:
+        while self._view.applied_sequence < sequence or not self._view.ledger_id:
             if not await watcher.woken(self._heartbeat_seconds):
                 await watcher.send(pb.WatchOrdersResponse(position=watcher.position, heartbeat=pb.WatchHeartbeat()))
         self._ahead.discard(watcher)
-        self._view.ensure_ours(after)
 
     async def _send_live(self, watcher: "_Watcher") -> None:
         while True:
@@ -211,34 +221,25 @@ class WatchHub:
             self._registered.pop(watcher.question.user_id, None)
 
 
-class _Watcher:
+class _Watcher(OutgoingStream[pb.WatchOrdersResponse]):
     """One running watch: what waits for it, and where it is."""
 
     def __init__(self, question: WatchQuestion, write: Write, queue_updates_max: int, stall_seconds: float) -> None:
+        position = "" if question.after is None else encode_position(*question.after)
+        super().__init__(write, position, stall_seconds, "watch again")
         self.question = question
         self.queue: list[StoredUpdate] = []
         self.wake = asyncio.Event()
-        self.position = "" if question.after is None else encode_position(*question.after)
         self.sent_until = 0
-        self._write = write
-        self._sent_at = asyncio.get_running_loop().time()
-        self._writing: asyncio.Timeout | None = None
         self._queue_updates_max = queue_updates_max
-        self._stall_seconds = stall_seconds
-        self._end: CallError | None = None
-
-    @property
-    def idle_seconds(self) -> float:
-        """How long nothing was sent."""
-        return asyncio.get_running_loop().time() - self._sent_at
 
     def offer(self, updates: list[StoredUpdate]) -> None:
         """Queue what the filters let through, or end the watch where the queue is too long: nothing is skipped."""
         wanted = _wanted(self.question, updates)
-        if self._end is not None or not wanted:
+        if self.is_ending or not wanted:
             return
         if self.queue and len(self.queue) + len(wanted) > self._queue_updates_max:
-            self._end_too_slow(f"more than {self._queue_updates_max} updates wait for it")
+            self.end_too_slow(f"more than {self._queue_updates_max} updates wait for it")
             return
         self.queue += wanted
         self.wake.set()
@@ -253,13 +254,11 @@ class _Watcher:
 
     def end(self, error: CallError) -> None:
         """Let the watch end with ``error``, without waiting for a reader that does not read."""
-        if self._end is not None:
+        if self.is_ending:
             return
-        self._end = error
+        super().end(error)
         self.queue = []
         self.wake.set()
-        if self._writing is not None and not self._writing.expired():
-            self._writing.reschedule(asyncio.get_running_loop().time())
 
     async def woken(self, timeout_seconds: float) -> bool:
         """Wait until something happens; false where nothing does. Raises the CallError that ends the watch."""
@@ -272,32 +271,6 @@ class _Watcher:
         self.raise_end()
         return True
 
-    async def send(self, response: pb.WatchOrdersResponse) -> None:
-        """Write one message; waits where the reader does not read. Raises the CallError that ends the watch.
-
-        A message whose write was begun is with gRPC and reaches the reader before the error does, so its position counts.
-        """
-        self.raise_end()
-        self.position = response.position or self.position
-        self._sent_at = asyncio.get_running_loop().time()
-        try:
-            async with asyncio.timeout(self._stall_seconds) as self._writing:
-                await self._write(response)
-        except TimeoutError:
-            self._end_too_slow(f"it did not take a message for {self._stall_seconds:g} s")
-        finally:
-            self._writing = None
-        self.raise_end()
-
-    def raise_end(self) -> None:
-        """Raise the CallError that ends the watch, if it has to end."""
-        if self._end is not None:
-            raise _with_position(self._end, self.position)
-
-    def _end_too_slow(self, why: str) -> None:
-        message = f"the reader is too slow, {why}: watch again after the position that came last"
-        self.end(CallError(grpc.StatusCode.RESOURCE_EXHAUSTED, reasons.ERROR_REASON_READER_TOO_SLOW, message))
-
 
 def _wanted(question: WatchQuestion, updates: Sequence[StoredUpdate]) -> Sequence[StoredUpdate]:
     if not question.symbols and not question.order_ids:
@@ -309,34 +282,3 @@ def _wants(question: WatchQuestion, update: StoredUpdate | order_pb2.OrderUpdate
     return (not question.symbols or update.symbol in question.symbols) and (
         not question.order_ids or update.order_id in question.order_ids
     )
-
-
-def messages_of(updates: Sequence[StoredUpdate]) -> Iterator[tuple[Sequence[StoredUpdate], int]]:
-    """Splits whole batches into messages that are not too large, where possible between batches. Each comes with the end of
-    its last batch, 0 where that batch goes on in the next message.
-    """
-    start = 0
-    while start < len(updates):
-        size, end, whole = _ENVELOPE_BYTES, start, start
-        while end < len(updates) and end - start < MESSAGE_UPDATES_MAX:
-            size += len(updates[end].data) + _UPDATE_OVERHEAD_BYTES
-            if size > MESSAGE_BYTES_MAX and end > start:
-                break
-            end += 1
-            if end == len(updates) or updates[end].batch_end != updates[end - 1].batch_end:
-                whole = end
-        cut = whole if whole > start else end
-        yield updates[start:cut], updates[cut - 1].batch_end if whole > start else 0
-        start = cut
-
-
-def _whole_batches(updates: Sequence[StoredUpdate]) -> int:
-    """How many of the updates belong to batches that the last update's is not: its batch may go on."""
-    count = len(updates)
-    while count and updates[count - 1].batch_end == updates[-1].batch_end:
-        count -= 1
-    return count
-
-
-def _with_position(error: CallError, position: str) -> CallError:
-    return CallError(error.code, error.reason, error.message, metadata={**error.metadata, "position": position})

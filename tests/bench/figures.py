@@ -1,5 +1,6 @@
 """What the benchmark says: figures, made of paired rounds, as a table and as JSON."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median, quantiles
@@ -47,6 +48,17 @@ class Round:
     def cost(self) -> float:
         """Processor time per item, in seconds."""
         return self.cpu_seconds / self.items
+
+
+class Timer:
+    """Seconds, and seconds of this process's processor time, since it was made."""
+
+    def __init__(self) -> None:
+        self._began, self._used = time.perf_counter(), time.process_time()
+
+    def round(self, items: int) -> Round:
+        """What was done meanwhile."""
+        return Round(items, time.perf_counter() - self._began, time.process_time() - self._used)
 
 
 def in_turns(

@@ -24,14 +24,14 @@ def close_orders(server: Server, count: int, users: Sequence[str] = USERS) -> No
 
 
 @contextmanager
-def filled_engine(folder: Path, orders: int) -> Iterator[Server]:
-    """An engine on a ledger of ``orders`` closed orders; what a first call made is used again by the later ones."""
-    data = folder / "filled-engine"
+def filled_engine(folder: Path, orders: int, users: Sequence[str] = USERS) -> Iterator[Server]:
+    """An engine on a ledger of ``orders`` closed orders of ``users``; what a first call made is used again by the later ones."""
+    data = folder / f"filled-engine-{orders}-{len(users)}"
     fresh = not data.exists()
     with engine_server(data) as server:
         if fresh:
             deposit_money(server)
-            close_orders(server, orders)
+            close_orders(server, orders, users)
         yield server
 
 

@@ -3,7 +3,7 @@
 import gc
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import count
@@ -12,18 +12,17 @@ from pathlib import Path
 import apsw
 import grpc
 
-from ordertape.v1 import ledger_pb2, order_history_pb2, order_history_pb2_grpc
-from services.matching_engine.feed import frames
-from services.matching_engine.ledger import SegmentReader
+from ordertape.v1 import order_history_pb2, order_history_pb2_grpc
 from services.order_history.config import HistorySettings
 from services.order_history.ingest import Ingest
-from services.order_history.order_processor import Chunk, OrderProcessor
+from services.order_history.order_processor import Chunk, OrderProcessor, StoredUpdate
 from services.order_history.receiver import Receiver
 from services.order_history.stores.sqlite import SqliteHistoryStore
 from services.order_history.stores.sqlite_schema import whole
 from services.order_history.view import Progress
-from tests.bench.figures import Figure, Round, compared, figure_of, in_turns
+from tests.bench.figures import Figure, Round, Timer, compared, figure_of, in_turns
 from tests.bench.filled import filled_engine
+from tests.bench.ledgers import Ledger
 from tests.bench.processes import Server, history_server, position_of
 from tests.bench.sizes import Sizes
 
@@ -41,7 +40,7 @@ class Halted(Exception):
 def history_ingest(sizes: Sizes, folder: Path) -> list[Figure]:
     """A history that catches up."""
     with filled_engine(folder, sizes.ledger_orders) as server:
-        ledger = _Ledger(Path(server.ready["ledger"]))
+        ledger = Ledger(Path(server.ready["ledger"]))
         chunks: list[Chunk] = []
         _store_round(ledger, 0, folder / "rows", stored=chunks.append)
         transactions = [_transaction(chunk) for chunk in chunks]
@@ -70,24 +69,6 @@ def wait_until_applied(address: str, position: str) -> None:
         history.GetHistoryStatus(order_history_pb2.GetHistoryStatusRequest(at_least=position), timeout=APPLIED_SECONDS_MAX)
 
 
-class _Ledger:
-    """A ledger as an engine replays it, from memory: what the ingest thread asks (Engine in ingest.py)."""
-
-    def __init__(self, folder: Path) -> None:
-        reader = SegmentReader.open(folder)
-        self.ledger_id, self.last_sequence = reader.ledger_id, reader.durable_sequence
-        replayed = frames(self.ledger_id, 1, self.last_sequence, [stored.data for stored in reader.read()])
-        self._replayed = [frame.SerializeToString() for frame in replayed]
-
-    def status(self, at_sequence: int) -> ledger_pb2.GetLedgerStatusResponse:  # noqa: ARG002 - asked by an empty history
-        """The ledger's state."""
-        return ledger_pb2.GetLedgerStatusResponse(ledger_id=self.ledger_id, epoch=1, durable_sequence=self.last_sequence)
-
-    def replay(self, after_sequence: int) -> Iterator[ledger_pb2.LedgerFrame]:  # noqa: ARG002 - asked by an empty history
-        """All batches."""
-        return map(ledger_pb2.LedgerFrame.FromString, self._replayed)
-
-
 class _NoFeed:
     """A live feed (Feed in ingest.py) that has nothing to say."""
 
@@ -111,6 +92,9 @@ class _UntilTheEnd:
         self._last_sequence = last_sequence
         self._stored = stored
 
+    def begin(self, open_orders: Sequence[StoredUpdate]) -> None:
+        """See Listener."""
+
     def advance(self, chunk: Chunk, progress: Progress) -> None:  # noqa: ARG002 - only chunks matter here
         """A chunk is stored."""
         self._stored(chunk)
@@ -125,7 +109,7 @@ class _UntilTheEnd:
         raise Halted(reason)
 
 
-def _store_round(ledger: _Ledger, updates: int, folder: Path, *, stored: Callable[[Chunk], object] = lambda _: None) -> Round:
+def _store_round(ledger: Ledger, updates: int, folder: Path, *, stored: Callable[[Chunk], object] = lambda _: None) -> Round:
     """Ingest the ledger into a new store in ``folder``."""
     store = SqliteHistoryStore(folder)
     listener = _UntilTheEnd(ledger.last_sequence, stored)
@@ -138,7 +122,7 @@ def _store_round(ledger: _Ledger, updates: int, folder: Path, *, stored: Callabl
         listener,
         chunk_commands_max=HistorySettings().chunk_commands_max,
     )
-    timer = _Timer()
+    timer = Timer()
     listener.ingest.run()
     done = timer.round(updates)
     store.close()
@@ -158,8 +142,11 @@ def _process_round(engine: Server, updates: int, folder: Path) -> Round:
 def _transaction(chunk: Chunk) -> _Transaction:
     return [
         ("INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?)", list(map(tuple, chunk.updates))),
-        ("INSERT INTO order_history VALUES (?, ?, ?, ?, ?, ?, ?, ?)", list(map(tuple, chunk.ended))),
-        ("INSERT INTO orders_by_client_id VALUES (?, ?, ?)", list(map(tuple, chunk.client_order_ids))),
+        ("INSERT INTO order_history VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [ended[:8] for ended in chunk.ended]),
+        (
+            "INSERT INTO orders_by_client_id VALUES (?, ?, ?)",
+            [placed[:3] for placed in chunk.placed if placed.client_order_id is not None],
+        ),
         ("INSERT OR REPLACE INTO active_orders VALUES (?, ?)", [(o.order_id, o.sequence) for o in chunk.open.values()]),
         ("DELETE FROM active_orders WHERE order_id = ?", [(order_id,) for order_id in chunk.closed]),
         (
@@ -176,7 +163,7 @@ def _bare_round(transactions: list[_Transaction], updates: int, folder: Path) ->
     connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -65536")
     connection.wal_autocheckpoint(8_000)
     connection.execute(whole())
-    timer = _Timer()
+    timer = Timer()
     for transaction in transactions:
         connection.execute("BEGIN IMMEDIATE")
         for statement, rows in transaction:
@@ -186,14 +173,3 @@ def _bare_round(transactions: list[_Transaction], updates: int, folder: Path) ->
     connection.close()
     shutil.rmtree(folder)
     return done
-
-
-class _Timer:
-    """Seconds, and seconds of processor time, since it was made."""
-
-    def __init__(self) -> None:
-        self._began, self._used = time.perf_counter(), time.process_time()
-
-    def round(self, updates: int) -> Round:
-        """What was done meanwhile."""
-        return Round(updates, time.perf_counter() - self._began, time.process_time() - self._used)

@@ -10,7 +10,7 @@ _PROCESSORS: Final = os.cpu_count() or 1
 
 
 class Neighbours:
-    """From its making on; our own share is this process and the children of it that have ended."""
+    """From its making on; our own share is this process and its children, those that have ended and those that run."""
 
     def __init__(self) -> None:
         self._began, self._busy, self._own = time.perf_counter(), _busy_seconds(), _own_seconds()
@@ -28,4 +28,13 @@ def _busy_seconds() -> float:
 
 
 def _own_seconds() -> float:
-    return sum(os.times()[:4])
+    return sum(os.times()[:4]) + sum(map(_child_seconds, Path("/proc").glob("[0-9]*/stat")))
+
+
+def _child_seconds(stat: Path) -> float:
+    """Processor time of the process where it is a child of ours; proc_pid_stat(5): 4 is the parent, from 14 on the times."""
+    try:
+        fields = stat.read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0  # it has ended meanwhile
+    return sum(map(int, fields[11:15])) / _TICKS_PER_SECOND if int(fields[1]) == os.getpid() else 0.0

@@ -1,5 +1,6 @@
 """Starts what is measured as processes of their own, and asks the kernel what they cost."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,10 +51,15 @@ def engine_server(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def history_server(folder: Path, engine_at: Server) -> Iterator[Server]:
-    """A history of the engine's, with its store in ``folder``."""
+def history_server(folder: Path, engine_at: Server, **settings: Any) -> Iterator[Server]:
+    """A history of the engine's, with its store in ``folder`` unless ``settings`` name another."""
     where = ["--engine-address", engine_at.address, "--engine-feed", engine_at.ready["feeds"]["history"]]
     arguments = ["--data-dir", str(folder), "--listen", _ANYWHERE, *where]
+    if settings:
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / "history.toml"
+        config.write_text("".join(f"{name} = {_toml(value)}\n" for name, value in settings.items()))
+        arguments += ["--config", str(config)]
     with _running("history", "services.order_history", arguments, folder) as server:
         yield server
 
@@ -92,3 +98,10 @@ def _running(name: str, module: str, arguments: list[str], folder: Path) -> Iter
         yield Server(ready["address"], process.process.pid, ready)
     finally:
         process.stop()
+
+
+def _toml(value: Any) -> str:
+    """A setting as TOML has it: text and numbers as JSON, a table in one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{json.dumps(key)} = {json.dumps(each)}' for key, each in value.items())}}}"
+    return json.dumps(value)

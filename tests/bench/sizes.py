@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from tests.support.cql_server import CommitlogSync
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
@@ -20,6 +22,16 @@ class Sizes:
     closed_orders: tuple[int, ...]
     snapshot_open_orders: int
     snapshot_commands: tuple[int, ...]
+    cql_orders: int
+    cql_rounds: int
+    cql_syncs: tuple[CommitlogSync, ...]
+    long_orders: int
+    long_fills: int
+    reads_per_round: int
+    read_rounds: int
+    share_orders: int
+    share_rounds: int
+    share_processes: tuple[int, ...]
 
 
 FULL = Sizes(
@@ -36,6 +48,16 @@ FULL = Sizes(
     closed_orders=(50_000, 200_000, 350_000),
     snapshot_open_orders=100_000,
     snapshot_commands=(200_000, 2_000_000),
+    cql_orders=9_000,
+    cql_rounds=3,
+    cql_syncs=("batch", "periodic"),
+    long_orders=200_000,
+    long_fills=100_000,
+    reads_per_round=40,
+    read_rounds=5,
+    share_orders=12_000,
+    share_rounds=2,
+    share_processes=(1, 2, 4),
 )
 SHORT = Sizes(
     rounds=2,
@@ -51,4 +73,16 @@ SHORT = Sizes(
     closed_orders=(1_000, 4_000, 7_000),
     snapshot_open_orders=2_000,
     snapshot_commands=(4_000, 40_000),
+    cql_orders=900,
+    cql_rounds=1,
+    cql_syncs=("periodic",),
+    long_orders=21_000,
+    long_fills=11_000,
+    reads_per_round=5,
+    read_rounds=1,
+    share_orders=900,
+    share_rounds=1,
+    share_processes=(1, 2),
 )
+LARGE_ORDERS = 1_000_000
+"""How many orders the user of the long lists has instead where the largest size is asked for; filling takes many minutes."""

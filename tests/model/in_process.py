@@ -83,7 +83,7 @@ class Trial:
             update = newest[order_id]
             assert ended == EndedOrder(
                 update.user_id, time_of(update.created_at), order_id, update.symbol, update.side, update.status,
-                time_of(update.timestamp), update.sequence,
+                time_of(update.timestamp), update.sequence, update.order_number, update.SerializeToString(),
             )  # fmt: skip
 
     def _expect_refusal(self, name: str, request: Message) -> None:

@@ -311,6 +311,8 @@ def test_a_store_that_is_down_for_a_while_stops_nothing_for_good_and_nothing_is_
         eventually(lambda: not history.is_serving())
         assert "disk is full" in history.history.view.trouble()
         assert history.status().halt_reason == ""
+        behind = ledger.sequence - history.status().applied_sequence
+        eventually(lambda: history.status().lag_commands == behind, 20)
         store.failure = None
         history.wait_until_applied(ledger.sequence)
         eventually(history.is_serving)

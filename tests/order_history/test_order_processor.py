@@ -49,7 +49,7 @@ def test_a_resting_order_is_open_and_has_its_client_name(ledger: LedgerBuilder) 
     chunk = project(ledger)
     (stored,) = chunk.updates
     assert chunk.open == {order_id: stored}
-    assert chunk.client_order_ids == [("alice", "first", order_id)]
+    assert [placed[:3] for placed in chunk.placed] == [("alice", "first", order_id)]
     assert not chunk.ended
     assert not chunk.closed
 
@@ -80,7 +80,7 @@ def test_a_rejected_order_ends_without_having_been_open(ledger: LedgerBuilder) -
     ledger.reject("alice", client_order_id="refused")
     chunk = project(ledger)
     assert [order.status for order in chunk.ended] == [order_pb2.ORDER_STATUS_REJECTED]
-    assert chunk.client_order_ids == [("alice", "refused", 1)]
+    assert [placed[:3] for placed in chunk.placed] == [("alice", "refused", 1)]
     assert not chunk.open
     assert not chunk.closed
 
@@ -92,7 +92,7 @@ def test_an_order_that_ends_later_is_closed_by_the_later_chunk(ledger: LedgerBui
     later = project(ledger, begin=-1)
     assert later.closed == [order_id]
     assert not later.open
-    assert not later.client_order_ids
+    assert not later.placed
 
 
 def test_the_same_batches_give_the_same_chunk_however_often_they_are_projected(ledger: LedgerBuilder) -> None:

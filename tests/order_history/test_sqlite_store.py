@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from services.order_history.order_processor import Chunk, OrderProcessor
-from services.order_history.stores import FillFilter, OrderFilter, StoreDamaged, StoreRefused, StoreUnavailable
+from services.order_history.stores import FillFilter, OrderFilter, StoreDamaged, StoreRefused, StoreUnavailable, UpdatePlace
 from services.order_history.stores import sqlite_schema as schema
 from services.order_history.stores.sqlite import FILE_NAME, SqliteHistoryStore
 from tests.support.history_dump import dump, dump_of_any_run
@@ -115,6 +115,20 @@ def test_an_older_store_is_brought_up_step_by_step(
     connection.close()
 
 
+def test_a_chunk_that_cannot_be_stored_whole_leaves_nothing(store: SqliteHistoryStore, tmp_path: Path) -> None:
+    ledger = LedgerBuilder()
+    ledger.open_market(("alice",))
+    ledger.place("alice", client_order_id="twice")
+    store.apply(chunk_of(ledger))
+    before, applied = dump(tmp_path), len(ledger.batches)
+    ledger.place("alice", client_order_id="other")
+    ledger.place("alice", client_order_id="twice")
+    with pytest.raises(StoreDamaged, match=f"ledger sequences {ledger.batches[applied].first_sequence} to"):
+        store.apply(chunk_of(ledger, applied))
+    assert dump(tmp_path) == before
+    assert store.apply(chunk_of(ledger, applied, applied + 1))
+
+
 def test_a_full_disk_is_unavailable_and_the_same_chunk_works_later(
     store: SqliteHistoryStore, tmp_path: Path, ledger: LedgerBuilder
 ) -> None:
@@ -195,7 +209,7 @@ async def test_every_question_is_answered_from_an_index(
     orders = store.order_history
     await orders.find_order_id("alice", "c1")
     await orders.latest_update(1)
-    await orders.order_updates(1, 0, 10)
+    await orders.order_updates(1, UpdatePlace(0, 0), 10)
     await orders.user_updates("alice", 0, 10)
     await orders.point_in_time("alice", ledger.time)
     every = {"side": 1, "statuses": (3, 4), "updated_from": 1, "updated_until": ledger.time, "created_from": 1}

@@ -11,10 +11,11 @@ import pytest
 from ordertape.v1 import error_reason_pb2 as reasons
 from ordertape.v1 import order_history_pb2 as pb
 from services.order_history.order_processor import OrderProcessor, StoredUpdate
+from services.order_history.outgoing import MESSAGE_BYTES_MAX, MESSAGE_UPDATES_MAX, messages_of
 from services.order_history.requests import WatchQuestion
 from services.order_history.stores import Checkpoint, StoreUnavailable
 from services.order_history.view import HistoryView, Progress
-from services.order_history.watch import MESSAGE_BYTES_MAX, MESSAGE_UPDATES_MAX, WatchHub, messages_of
+from services.order_history.watch import WatchHub
 from services.wire.errors import CallError
 from services.wire.position import Position, decode_position, encode_position
 from tests.support.ledger_builder import LEDGER_ID, LedgerBuilder
@@ -25,7 +26,7 @@ START = Position(LEDGER_ID, 0)
 class Stage:
     """A view, a hub and a store in memory, in this test's own event loop."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, begun: bool = True, **settings: Any) -> None:
         self.ledger = LedgerBuilder()
         self.stored: list[StoredUpdate] = []
         self.store_down = ""
@@ -39,7 +40,8 @@ class Stage:
         self.while_reading: list[int] = []
         self._shown = 0
         self.ledger.open_market(["alice", "bob"])
-        self.advance()
+        if begun:
+            self.advance()
 
     async def user_updates(self, user_id: str, after_sequence: int, limit: int) -> list[StoredUpdate]:
         self.reads += 1
@@ -133,6 +135,17 @@ def test_no_message_is_larger_than_a_mebibyte_or_has_more_than_a_thousand_update
     assert [update for part in parts for update in part] == updates
     assert max(len(part) for part in parts) <= MESSAGE_UPDATES_MAX
     assert max(sum(len(u.data) + 4 for u in part) for part in parts) <= MESSAGE_BYTES_MAX
+
+
+async def test_a_snapshot_waits_for_a_history_that_has_not_met_its_ledger_since_it_has_no_position_yet() -> None:
+    stage, reader = Stage(begun=False), Reader()
+    async with watching(stage, reader, question(after=None)):
+        assert not any(message.HasField("snapshot") for message in reader.messages)
+        stage.advance()
+        await settle()
+        (snapshot,) = (message for message in reader.messages if message.HasField("snapshot"))
+        assert snapshot.snapshot.last_page
+        assert snapshot.position == encode_position(LEDGER_ID, stage.ledger.sequence)
 
 
 async def test_a_catch_up_reads_pages_and_joins_the_live_updates_without_hole_or_repeat() -> None:

@@ -31,8 +31,9 @@ class Cable:
         self.address = f"127.0.0.1:{free_ports(1)[0]}"
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
-        self._whole = asyncio.Event()
+        self._whole, self._answers = asyncio.Event(), asyncio.Event()
         self._whole.set()
+        self._answers.set()
         self._thread = threading.Thread(target=self._run, name=f"cable to {target}", daemon=True)
         self._ready = threading.Event()
 
@@ -49,9 +50,13 @@ class Cable:
         """Let nothing pass any more."""
         self._do(self._whole.clear)
 
+    def mute(self) -> None:
+        """Let nothing come back any more; what is sent arrives."""
+        self._do(self._answers.clear)
+
     def mend(self) -> None:
         """Let all pass again, what was sent meanwhile first."""
-        self._do(self._whole.set)
+        self._do(lambda: (self._whole.set(), self._answers.set()))
 
     def reset(self) -> None:
         """End every connection with a TCP reset."""
@@ -83,6 +88,7 @@ class Cable:
         server.close()
         self._reset()
         self._whole.set()
+        self._answers.set()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
@@ -97,16 +103,19 @@ class Cable:
             return
         self._writers |= {writer, far_writer}
         try:
-            await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
+            await asyncio.gather(
+                self._pass(reader, far_writer, self._whole), self._pass(far_reader, writer, self._whole, self._answers)
+            )
         finally:
             for end in (writer, far_writer):
                 self._writers.discard(end)
                 end.transport.abort()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *open_ways: asyncio.Event) -> None:
         with suppress(OSError):
             while data := await reader.read(1 << 16):
-                await self._whole.wait()
+                for way in open_ways:
+                    await way.wait()
                 writer.write(data)
                 await writer.drain()
         # One side is gone: so is the other, at once.

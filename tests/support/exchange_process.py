@@ -128,6 +128,10 @@ class Service:
         """Whether a line of any of its processes has the text."""
         return any(text in line for line in self.log)
 
+    def count(self, text: str) -> int:
+        """How many lines of all its processes have the text."""
+        return sum(text in line for line in self.log)
+
     def _take_line(self, _name: str, line: str) -> None:
         self.log.append(line)
         # What an engine had started to make a snapshot may outlive it, and the folder of the test.

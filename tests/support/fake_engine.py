@@ -5,6 +5,7 @@ can lose, repeat, delay and forge on demand.
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent import futures
+from dataclasses import dataclass
 from typing import Self
 
 import grpc
@@ -17,8 +18,18 @@ from tests.support.ledger_builder import LEDGER_ID
 FRAME_BYTES_MAX = 1 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """Where one of an engine's consumers finds it."""
+
+    address: str
+    feed: str
+
+
 class FakeEngine(ledger_pb2_grpc.LedgerFeedServicer):
-    """Serves ``batches`` as the ledger ``ledger_id``; heartbeats go out every ``heartbeat_seconds`` while it runs."""
+    """Serves ``batches`` as the ledger ``ledger_id``; heartbeats go out every ``heartbeat_seconds`` while it runs. There is a
+    feed for each of several consumers where ``more_feeds`` says so.
+    """
 
     def __init__(
         self,
@@ -28,6 +39,7 @@ class FakeEngine(ledger_pb2_grpc.LedgerFeedServicer):
         epoch: int = 1,
         heartbeat_seconds: float = 0.02,
         feed: str = "tcp://127.0.0.1:*",
+        more_feeds: Sequence[str] = (),
         address: str = "127.0.0.1:0",
     ) -> None:
         self.batches = list(batches)
@@ -40,18 +52,20 @@ class FakeEngine(ledger_pb2_grpc.LedgerFeedServicer):
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._context = zmq.Context(io_threads=1)
-        self._socket = self._context.socket(zmq.PUSH)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.bind(feed)
-        self.feed = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._sockets = [self._bound(each) for each in (feed, *more_feeds)]
+        self.feed, *self._more_feeds = [socket.getsockopt_string(zmq.LAST_ENDPOINT) for socket in self._sockets]
         options = [("grpc.so_reuseport", 0), ("grpc.max_send_message_length", -1)]
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), options=options)
         ledger_pb2_grpc.add_LedgerFeedServicer_to_server(self, self._server)
+        self.add_services(self._server)
         host = address.rsplit(":", 1)[0]
         self.address = f"{host}:{self._server.add_insecure_port(address)}"
         self._server.start()
         self._heart = threading.Thread(target=self._beat, name="heartbeat")
         self._heart.start()
+
+    def add_services(self, server: grpc.Server) -> None:
+        """For engines that answer more than the history asks."""
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +80,8 @@ class FakeEngine(ledger_pb2_grpc.LedgerFeedServicer):
         self._stopped.set()
         self._heart.join()
         self._server.stop(grace=None).wait()
-        self._socket.close(linger=0)
+        for socket in self._sockets:
+            socket.close(linger=0)
         self._context.term()
 
     def restarted(self, batches: Sequence[ReceivedBatch], *, epoch: int, ledger_id: str | None = None) -> "FakeEngine":
@@ -78,8 +93,14 @@ class FakeEngine(ledger_pb2_grpc.LedgerFeedServicer):
             epoch=epoch,
             heartbeat_seconds=self._heartbeat_seconds,
             feed=self.feed,
+            more_feeds=self._more_feeds,
             address=self.address,
         )
+
+    @property
+    def consumers(self) -> list[Consumer]:
+        """One for each feed."""
+        return [Consumer(self.address, feed) for feed in (self.feed, *self._more_feeds)]
 
     @property
     def durable_sequence(self) -> int:
@@ -90,7 +111,7 @@ class FakeEngine(ledger_pb2_grpc.LedgerFeedServicer):
         self.batches.extend(batches)
 
     def push(self, *batches: ReceivedBatch, epoch: int | None = None) -> bool:
-        """Send one frame, whatever the ledger says; false where nobody takes it."""
+        """Send one frame to each consumer, whatever the ledger says; false where not each takes it."""
         frame = ledger_pb2.LedgerFrame(
             ledger_id=self.ledger_id,
             epoch=self.epoch if epoch is None else epoch,
@@ -100,13 +121,10 @@ class FakeEngine(ledger_pb2_grpc.LedgerFeedServicer):
         return self.push_bytes(frame.SerializeToString())
 
     def push_bytes(self, data: bytes) -> bool:
-        """Send these bytes as a frame; false where nobody takes them."""
-        try:
-            with self._lock:
-                self._socket.send(data, zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        return True
+        """Send these bytes as a frame to each consumer; false where not each takes them."""
+        with self._lock:
+            sent = [self._was_sent(socket, data) for socket in self._sockets]
+        return all(sent)
 
     def publish(self, *batches: ReceivedBatch) -> None:
         """What an engine does: durable first, then the feed."""
@@ -148,6 +166,19 @@ class FakeEngine(ledger_pb2_grpc.LedgerFeedServicer):
 
     def _frame(self) -> ledger_pb2.LedgerFrame:
         return ledger_pb2.LedgerFrame(ledger_id=self.ledger_id, epoch=self.epoch, durable_sequence=self.durable_sequence)
+
+    def _bound(self, feed: str) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.PUSH)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.bind(feed)
+        return socket
+
+    def _was_sent(self, socket: zmq.Socket[bytes], data: bytes) -> bool:
+        try:
+            socket.send(data, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
 
     def _beat(self) -> None:
         while not self._stopped.wait(self._heartbeat_seconds):

@@ -13,7 +13,7 @@ import grpc
 from ordertape.v1 import order_history_pb2 as pb
 from ordertape.v1 import order_history_pb2_grpc
 from tests.support.eventually import eventually
-from tests.support.fake_engine import FakeEngine
+from tests.support.fake_engine import Consumer, FakeEngine
 
 
 class HistoryProcess:
@@ -22,7 +22,9 @@ class HistoryProcess:
     ``settings`` are given by the environment, without their prefix; ``output`` is a file descriptor in the place of a file.
     """
 
-    def __init__(self, engine: FakeEngine, folder: Path, *arguments: str, output: int | None = None, **settings: str) -> None:
+    def __init__(
+        self, engine: FakeEngine | Consumer, folder: Path, *arguments: str, output: int | None = None, **settings: str
+    ) -> None:
         self.folder = folder
         self._ready_file = folder.with_name(folder.name + ".ready.json")
         self._output_file = folder.with_name(folder.name + ".out")

@@ -15,27 +15,34 @@ from services.order_history.bootstrap import History, start_history
 from services.order_history.config import HistorySettings
 from services.order_history.stores import HistoryStore
 from tests.support.eventually import eventually
-from tests.support.fake_engine import FakeEngine
+from tests.support.fake_engine import Consumer, FakeEngine
 
 
 class RunningHistory:
-    """Follows ``engine`` into ``folder``; leaving the context stops it in order. ``settings`` overrides single settings."""
+    """Follows ``engine`` into ``folder``, or into ``store``; leaving the context stops it in order. ``settings`` overrides single
+    settings.
+    """
 
-    def __init__(self, engine: FakeEngine, folder: Path, *, store: HistoryStore | None = None, **settings: Any) -> None:
+    def __init__(
+        self, engine: FakeEngine | Consumer, folder: Path, *, store: HistoryStore | str | None = None, **settings: Any
+    ) -> None:
+        # What a store that is handed over really is does not concern the settings.
+        address = {} if store is None else {"store": store if isinstance(store, str) else "scylla://handed.over/store"}
         self._settings = HistorySettings(
             data_dir=folder,
-            listen="127.0.0.1:0",
             engine_address=engine.address,
             engine_feed=engine.feed,
             **{
+                "listen": "127.0.0.1:0",
                 "silence_seconds": 0.5,
                 "watch_heartbeat_seconds": 0.2,
                 "lag_seconds_max": 2.0,
                 "drain_grace_seconds": 5.0,
+                **address,
                 **settings,
             },
         )
-        self._store = store
+        self._store = None if isinstance(store, str) else store
         self._started = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="history")

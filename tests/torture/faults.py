@@ -3,9 +3,10 @@
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Self
 
 from services.matching_engine.ledger.disk_format import RECORD_MAGIC
 from tests.support.bad_wire import Cable, Thief, talk_to_a_feed, visit
@@ -23,7 +24,10 @@ class Rig:
 
     def suffer(self, chance: random.Random) -> None:
         """One fault, chosen by chance."""
-        faults = [*FAULTS, *(CABLE_FAULTS if self.cables else [])]
+        self.meet(chance, [*FAULTS, *(CABLE_FAULTS if self.cables else [])])
+
+    def meet(self, chance: random.Random, faults: Sequence[Callable[[Self, random.Random], None]]) -> None:
+        """One of the faults."""
         fault = chance.choice(faults)
         self.done.append(fault.__name__)
         # Beside the services' logs, for whoever has to find out what happened.

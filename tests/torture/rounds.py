@@ -67,14 +67,14 @@ def demo(folder: Path, chance: random.Random, minutes: float | None) -> Did:
     """`ordertape demo` as a process goes on over all faults; its proof is complete, the tables those of an undisturbed run."""
     undisturbed = _undisturbed_demo(minutes)
     with _rig(folder, chance) as rig, _watched(rig, DEMO_USERS) as watches:
-        moments = _moments(chance)
+        shares = moments(chance)
         if chance.random() < 0.3:
             # The demo itself is killed at some moment; the next one sends the same orders again.
             with DemoProcess(rig.exchange, minutes) as killed:
-                _wait_for(rig.exchange, killed, int(moments.pop(0) * undisturbed.sequence))
+                _wait_for(rig.exchange, killed, int(shares.pop(0) * undisturbed.sequence))
             rig.done.append("demo_killed")
         with DemoProcess(rig.exchange, minutes) as running:
-            for share in moments:
+            for share in shares:
                 _wait_for(rig.exchange, running, int(share * undisturbed.sequence))
                 rig.suffer(chance)
             report = running.prove()
@@ -208,7 +208,7 @@ def _suffer(rig: Rig, chance: random.Random, load: Load, watches: list[ExactWatc
     """Faults until the load is done, with a reader beside it and watches that begin on the way; then everything is proven."""
     address = rig.exchange.history_address
     with ExitStack() as late, ExactReader(address, load, chance.randrange(10**9)) as reader:
-        for share in _moments(chance):
+        for share in moments(chance):
             load.wait_for(share, CLIENT_PATIENCE_SECONDS)
             watches = [*watches, *late.enter_context(watching(address, [chance.choice(late_users)], after=None))]
             rig.suffer(chance)
@@ -218,7 +218,8 @@ def _suffer(rig: Rig, chance: random.Random, load: Load, watches: list[ExactWatc
     return ledger
 
 
-def _moments(chance: random.Random) -> list[float]:
+def moments(chance: random.Random) -> list[float]:
+    """Shares of a load at which something happens."""
     return sorted(chance.uniform(0.02, 0.98) for _ in range(chance.randint(2, 7)))
 
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fordertape/v1/error_reason.proto\x12\x0cordertape.v1*\xa6\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_INVALID_REQUEST\x10\x01\x12 \n\x1c\x45RROR_REASON_ORDER_NOT_FOUND\x10\x02\x12!\n\x1d\x45RROR_REASON_SYMBOL_NOT_FOUND\x10\x03\x12 \n\x1c\x45RROR_REASON_ASSET_NOT_FOUND\x10\x04\x12\x1b\n\x17\x45RROR_REASON_KEY_REUSED\x10\x05\x12\x1d\n\x19\x45RROR_REASON_ORDER_CLOSED\x10\x06\x12#\n\x1f\x45RROR_REASON_INSUFFICIENT_FUNDS\x10\x07\x12 \n\x1c\x45RROR_REASON_AMOUNT_OFF_STEP\x10\x08\x12 \n\x1c\x45RROR_REASON_TOTAL_TOO_LARGE\x10\t\x12!\n\x1d\x45RROR_REASON_VERSION_MISMATCH\x10\n\x12&\n\"ERROR_REASON_POSITION_OUT_OF_RANGE\x10\x0b\x12 \n\x1c\x45RROR_REASON_READER_TOO_SLOW\x10\x0c\x12\x1f\n\x1b\x45RROR_REASON_TOO_MANY_CALLS\x10\r\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\x0e\x12 \n\x1c\x45RROR_REASON_NOT_YET_APPLIED\x10\x0f\x12 \n\x1c\x45RROR_REASON_DEPENDENCY_DOWN\x10\x10\x12\x17\n\x13\x45RROR_REASON_HALTED\x10\x11\x12 \n\x1c\x45RROR_REASON_REPLACE_REFUSED\x10\x12\x12#\n\x1f\x45RROR_REASON_INSTRUMENT_REFUSED\x10\x13\x42-\n\x0fio.ordertape.v1P\x01Z\x18ordertape/v1;ordertapev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fordertape/v1/error_reason.proto\x12\x0cordertape.v1*\xc7\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_INVALID_REQUEST\x10\x01\x12 \n\x1c\x45RROR_REASON_ORDER_NOT_FOUND\x10\x02\x12!\n\x1d\x45RROR_REASON_SYMBOL_NOT_FOUND\x10\x03\x12 \n\x1c\x45RROR_REASON_ASSET_NOT_FOUND\x10\x04\x12\x1b\n\x17\x45RROR_REASON_KEY_REUSED\x10\x05\x12\x1d\n\x19\x45RROR_REASON_ORDER_CLOSED\x10\x06\x12#\n\x1f\x45RROR_REASON_INSUFFICIENT_FUNDS\x10\x07\x12 \n\x1c\x45RROR_REASON_AMOUNT_OFF_STEP\x10\x08\x12 \n\x1c\x45RROR_REASON_TOTAL_TOO_LARGE\x10\t\x12!\n\x1d\x45RROR_REASON_VERSION_MISMATCH\x10\n\x12&\n\"ERROR_REASON_POSITION_OUT_OF_RANGE\x10\x0b\x12 \n\x1c\x45RROR_REASON_READER_TOO_SLOW\x10\x0c\x12\x1f\n\x1b\x45RROR_REASON_TOO_MANY_CALLS\x10\r\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\x0e\x12 \n\x1c\x45RROR_REASON_NOT_YET_APPLIED\x10\x0f\x12 \n\x1c\x45RROR_REASON_DEPENDENCY_DOWN\x10\x10\x12\x17\n\x13\x45RROR_REASON_HALTED\x10\x11\x12 \n\x1c\x45RROR_REASON_REPLACE_REFUSED\x10\x12\x12#\n\x1f\x45RROR_REASON_INSTRUMENT_REFUSED\x10\x13\x12\x1f\n\x1b\x45RROR_REASON_USER_NOT_OWNED\x10\x14\x42-\n\x0fio.ordertape.v1P\x01Z\x18ordertape/v1;ordertapev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017io.ordertape.v1P\001Z\030ordertape/v1;ordertapev1'
   _globals['_ERRORREASON']._serialized_start=50
-  _globals['_ERRORREASON']._serialized_end=728
+  _globals['_ERRORREASON']._serialized_end=761
 # @@protoc_insertion_point(module_scope)

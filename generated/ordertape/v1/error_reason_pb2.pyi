@@ -62,6 +62,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the replace would change nothing, or is refused by the book or the balance."""
     ERROR_REASON_INSTRUMENT_REFUSED: _ErrorReason.ValueType  # 19
     """FAILED_PRECONDITION: an instrument's rules contradict themselves, another instrument, or what never changes."""
+    ERROR_REASON_USER_NOT_OWNED: _ErrorReason.ValueType  # 20
+    """FAILED_PRECONDITION: two history processes disagree about which of them has the user's orders (for a moment this is so while
+    an operator gives users to another process); the settings `users` and `peers` of both have to say the same.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason of a failed call, carried as google.rpc.ErrorInfo.reason without its prefix (for example "ORDER_NOT_FOUND"),
@@ -108,4 +112,8 @@ ERROR_REASON_REPLACE_REFUSED: ErrorReason.ValueType  # 18
 """FAILED_PRECONDITION: the replace would change nothing, or is refused by the book or the balance."""
 ERROR_REASON_INSTRUMENT_REFUSED: ErrorReason.ValueType  # 19
 """FAILED_PRECONDITION: an instrument's rules contradict themselves, another instrument, or what never changes."""
+ERROR_REASON_USER_NOT_OWNED: ErrorReason.ValueType  # 20
+"""FAILED_PRECONDITION: two history processes disagree about which of them has the user's orders (for a moment this is so while
+an operator gives users to another process); the settings `users` and `peers` of both have to say the same.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

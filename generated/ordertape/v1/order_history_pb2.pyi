@@ -575,7 +575,9 @@ class WatchOrdersResponse(_message.Message):
     UPDATES_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     position: _builtins.str
-    """Where to resume; empty until the snapshot's last page, and in all but the last message of a batch that needs several."""
+    """Where to resume; empty until the snapshot's last page, and in all but the last message of a batch that needs several. So
+    keep what comes without a position until one comes, and drop it where the stream ends before: it comes again.
+    """
     @_builtins.property
     def snapshot(self) -> Global___WatchSnapshot:
         """Some of the open orders."""
@@ -676,6 +678,109 @@ class WatchHeartbeat(_message.Message):
 Global___WatchHeartbeat: _TypeAlias = WatchHeartbeat  # noqa: Y015
 
 @_typing.final
+class ExportOrderHistoryRequest(_message.Message):
+    """Asks for all updates of a user's orders."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    SYMBOLS_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    UPDATED_FROM_FIELD_NUMBER: _builtins.int
+    UPDATED_UNTIL_FIELD_NUMBER: _builtins.int
+    AT_LEAST_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Whose orders; required."""
+    after: _builtins.str
+    """Resume: only updates later than this position. Absent: from the user's first. A position ahead of the history is waited
+    for as at_least is.
+    """
+    until: _builtins.str
+    """Only updates up to this position, not before `after`. Absent: the history's applied position when the export begins. A
+    position ahead of the history is waited for as at_least is.
+    """
+    at_least: _builtins.str
+    """Wait until the history has reached this position."""
+    @_builtins.property
+    def symbols(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only of these instruments, at most 100; empty for all."""
+
+    @_builtins.property
+    def updated_from(self) -> _timestamp_pb2.Timestamp:
+        """Only updates at or after this time of the engine."""
+
+    @_builtins.property
+    def updated_until(self) -> _timestamp_pb2.Timestamp:
+        """Only updates before this time of the engine."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        symbols: _abc.Iterable[_builtins.str] | None = ...,
+        after: _builtins.str | None = ...,
+        until: _builtins.str | None = ...,
+        updated_from: _timestamp_pb2.Timestamp | None = ...,
+        updated_until: _timestamp_pb2.Timestamp | None = ...,
+        at_least: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_until", b"_until", "after", b"after", "until", b"until", "updated_from", b"updated_from", "updated_until", b"updated_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_until", b"_until", "after", b"after", "at_least", b"at_least", "symbols", b"symbols", "until", b"until", "updated_from", b"updated_from", "updated_until", b"updated_until", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after: _TypeAlias = _typing.Literal["after"]  # noqa: Y015
+    _WhichOneofArgType__after: _TypeAlias = _typing.Literal["_after", b"_after"]  # noqa: Y015
+    _WhichOneofReturnType__until: _TypeAlias = _typing.Literal["until"]  # noqa: Y015
+    _WhichOneofArgType__until: _TypeAlias = _typing.Literal["_until", b"_until"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after) -> _WhichOneofReturnType__after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__until) -> _WhichOneofReturnType__until | None: ...
+
+Global___ExportOrderHistoryRequest: _TypeAlias = ExportOrderHistoryRequest  # noqa: Y015
+
+@_typing.final
+class ExportOrderHistoryResponse(_message.Message):
+    """Some updates of an export. Messages without any tell how far a filter that lets little through has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPDATES_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    LAST_USER_UPDATE_NUMBER_FIELD_NUMBER: _builtins.int
+    position: _builtins.str
+    """Where to resume (as `after`): all up to it was sent. Empty in all but the last message of a batch that needs several: what
+    came of that batch comes again. In the export's last message, which is always sent, it is `until`, and nowhere before.
+    """
+    until: _builtins.str
+    """Where the export ends, the same in every message. An export that is resumed with it ends there too."""
+    last_user_update_number: _builtins.int
+    """user_update_number of the last update that the export comes to (by `until` and updated_until, whatever the symbols), so
+    that a reader sees how far it is: an export of all symbols ends with that update. 0 where there is none to come to.
+    """
+    @_builtins.property
+    def updates(self) -> _containers.RepeatedCompositeFieldContainer[_order_pb2.OrderUpdate]:
+        """In ledger order; at most 1000 and 1 MiB of them."""
+
+    def __init__(
+        self,
+        *,
+        updates: _abc.Iterable[_order_pb2.OrderUpdate] | None = ...,
+        position: _builtins.str = ...,
+        until: _builtins.str = ...,
+        last_user_update_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_user_update_number", b"last_user_update_number", "position", b"position", "until", b"until", "updates", b"updates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportOrderHistoryResponse: _TypeAlias = ExportOrderHistoryResponse  # noqa: Y015
+
+@_typing.final
 class GetHistoryStatusRequest(_message.Message):
     """Asks how the history is."""
 
@@ -715,6 +820,7 @@ class GetHistoryStatusResponse(_message.Message):
     GAPS_REPAIRED_FIELD_NUMBER: _builtins.int
     OPEN_ORDERS_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
+    USER_SHARDS_FIELD_NUMBER: _builtins.int
     ledger_id: _builtins.str
     """The ledger that it follows; empty before it met one."""
     epoch: _builtins.int
@@ -737,6 +843,10 @@ class GetHistoryStatusResponse(_message.Message):
     """How many orders are open."""
     store: _builtins.str
     """Which kind of store is in use, for example "sqlite"."""
+    user_shards: _builtins.str
+    """Whose orders this process has: the first and the last of their shards, "0-255" for all users. A user's shard is the CRC-32
+    (ISO 3309) of the user_id modulo 256. Calls about other users are answered too: the process forwards them to their owner.
+    """
     @_builtins.property
     def lag(self) -> _duration_pb2.Duration:
         """Time for which the history has been behind; zero where it is not."""
@@ -756,10 +866,11 @@ class GetHistoryStatusResponse(_message.Message):
         gaps_repaired: _builtins.int = ...,
         open_orders: _builtins.int = ...,
         store: _builtins.str = ...,
+        user_shards: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lag", b"lag"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_sequence", b"applied_sequence", "durable_sequence", b"durable_sequence", "epoch", b"epoch", "gaps_repaired", b"gaps_repaired", "halt_reason", b"halt_reason", "lag", b"lag", "lag_commands", b"lag_commands", "ledger_id", b"ledger_id", "open_orders", b"open_orders", "position", b"position", "state", b"state", "store", b"store"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_sequence", b"applied_sequence", "durable_sequence", b"durable_sequence", "epoch", b"epoch", "gaps_repaired", b"gaps_repaired", "halt_reason", b"halt_reason", "lag", b"lag", "lag_commands", b"lag_commands", "ledger_id", b"ledger_id", "open_orders", b"open_orders", "position", b"position", "state", b"state", "store", b"store", "user_shards", b"user_shards"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -68,6 +68,11 @@ class OrderHistoryStub:
                 request_serializer=ordertape_dot_v1_dot_order__history__pb2.WatchOrdersRequest.SerializeToString,
                 response_deserializer=ordertape_dot_v1_dot_order__history__pb2.WatchOrdersResponse.FromString,
                 _registered_method=True)
+        self.ExportOrderHistory = channel.unary_stream(
+                '/ordertape.v1.OrderHistory/ExportOrderHistory',
+                request_serializer=ordertape_dot_v1_dot_order__history__pb2.ExportOrderHistoryRequest.SerializeToString,
+                response_deserializer=ordertape_dot_v1_dot_order__history__pb2.ExportOrderHistoryResponse.FromString,
+                _registered_method=True)
         self.GetHistoryStatus = channel.unary_unary(
                 '/ordertape.v1.OrderHistory/GetHistoryStatus',
                 request_serializer=ordertape_dot_v1_dot_order__history__pb2.GetHistoryStatusRequest.SerializeToString,
@@ -128,6 +133,17 @@ class OrderHistoryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportOrderHistory(self, request, context):
+        """Every update of all the user's orders, oldest first, up to a position that is fixed when the export begins; then the stream
+        ends with OK. Ordered, unique, complete, whole per ledger batch, and resumable after any of its positions over restarts of
+        everything. As slow as its reader. Errors: INVALID_ARGUMENT; OUT_OF_RANGE for a position of another ledger; with the
+        `position` to resume after in their metadata: UNAVAILABLE (drained, the store is down, or a position was not applied in
+        time), RESOURCE_EXHAUSTED for a reader that reads nothing for too long, DATA_LOSS for a history that halted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetHistoryStatus(self, request, context):
         """How far the history has come and whether it is well.
         """
@@ -167,6 +183,11 @@ def add_OrderHistoryServicer_to_server(servicer, server):
                     servicer.WatchOrders,
                     request_deserializer=ordertape_dot_v1_dot_order__history__pb2.WatchOrdersRequest.FromString,
                     response_serializer=ordertape_dot_v1_dot_order__history__pb2.WatchOrdersResponse.SerializeToString,
+            ),
+            'ExportOrderHistory': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportOrderHistory,
+                    request_deserializer=ordertape_dot_v1_dot_order__history__pb2.ExportOrderHistoryRequest.FromString,
+                    response_serializer=ordertape_dot_v1_dot_order__history__pb2.ExportOrderHistoryResponse.SerializeToString,
             ),
             'GetHistoryStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetHistoryStatus,
@@ -340,6 +361,33 @@ class OrderHistory:
             '/ordertape.v1.OrderHistory/WatchOrders',
             ordertape_dot_v1_dot_order__history__pb2.WatchOrdersRequest.SerializeToString,
             ordertape_dot_v1_dot_order__history__pb2.WatchOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportOrderHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ordertape.v1.OrderHistory/ExportOrderHistory',
+            ordertape_dot_v1_dot_order__history__pb2.ExportOrderHistoryRequest.SerializeToString,
+            ordertape_dot_v1_dot_order__history__pb2.ExportOrderHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,6 +56,13 @@ class OrderHistoryStub:
     over restarts of everything. Errors: OUT_OF_RANGE for `after` of another ledger or older than what is kept;
     RESOURCE_EXHAUSTED for a reader that is too slow (resume after its last position).
     """
+    ExportOrderHistory: _grpc.UnaryStreamMultiCallable[_order_history_pb2.ExportOrderHistoryRequest, _order_history_pb2.ExportOrderHistoryResponse]
+    """Every update of all the user's orders, oldest first, up to a position that is fixed when the export begins; then the stream
+    ends with OK. Ordered, unique, complete, whole per ledger batch, and resumable after any of its positions over restarts of
+    everything. As slow as its reader. Errors: INVALID_ARGUMENT; OUT_OF_RANGE for a position of another ledger; with the
+    `position` to resume after in their metadata: UNAVAILABLE (drained, the store is down, or a position was not applied in
+    time), RESOURCE_EXHAUSTED for a reader that reads nothing for too long, DATA_LOSS for a history that halted.
+    """
     GetHistoryStatus: _grpc.UnaryUnaryMultiCallable[_order_history_pb2.GetHistoryStatusRequest, _order_history_pb2.GetHistoryStatusResponse]
     """How far the history has come and whether it is well."""
 
@@ -86,6 +93,13 @@ class OrderHistoryAsyncStub(OrderHistoryStub):
     """The user's updates as they happen: ordered, unique, complete, whole per ledger batch, and resumable after any position
     over restarts of everything. Errors: OUT_OF_RANGE for `after` of another ledger or older than what is kept;
     RESOURCE_EXHAUSTED for a reader that is too slow (resume after its last position).
+    """
+    ExportOrderHistory: _aio.UnaryStreamMultiCallable[_order_history_pb2.ExportOrderHistoryRequest, _order_history_pb2.ExportOrderHistoryResponse]  # type: ignore[assignment]
+    """Every update of all the user's orders, oldest first, up to a position that is fixed when the export begins; then the stream
+    ends with OK. Ordered, unique, complete, whole per ledger batch, and resumable after any of its positions over restarts of
+    everything. As slow as its reader. Errors: INVALID_ARGUMENT; OUT_OF_RANGE for a position of another ledger; with the
+    `position` to resume after in their metadata: UNAVAILABLE (drained, the store is down, or a position was not applied in
+    time), RESOURCE_EXHAUSTED for a reader that reads nothing for too long, DATA_LOSS for a history that halted.
     """
     GetHistoryStatus: _aio.UnaryUnaryMultiCallable[_order_history_pb2.GetHistoryStatusRequest, _order_history_pb2.GetHistoryStatusResponse]  # type: ignore[assignment]
     """How far the history has come and whether it is well."""
@@ -150,6 +164,19 @@ class OrderHistoryServicer(metaclass=_abc_1.ABCMeta):
         """The user's updates as they happen: ordered, unique, complete, whole per ledger batch, and resumable after any position
         over restarts of everything. Errors: OUT_OF_RANGE for `after` of another ledger or older than what is kept;
         RESOURCE_EXHAUSTED for a reader that is too slow (resume after its last position).
+        """
+
+    @_abc_1.abstractmethod
+    def ExportOrderHistory(
+        self,
+        request: _order_history_pb2.ExportOrderHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_order_history_pb2.ExportOrderHistoryResponse], _abc.AsyncIterator[_order_history_pb2.ExportOrderHistoryResponse]]:
+        """Every update of all the user's orders, oldest first, up to a position that is fixed when the export begins; then the stream
+        ends with OK. Ordered, unique, complete, whole per ledger batch, and resumable after any of its positions over restarts of
+        everything. As slow as its reader. Errors: INVALID_ARGUMENT; OUT_OF_RANGE for a position of another ledger; with the
+        `position` to resume after in their metadata: UNAVAILABLE (drained, the store is down, or a position was not applied in
+        time), RESOURCE_EXHAUSTED for a reader that reads nothing for too long, DATA_LOSS for a history that halted.
         """
 
     @_abc_1.abstractmethod

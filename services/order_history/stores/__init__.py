@@ -7,11 +7,11 @@ chunk to both with its checkpoint. Each store passes the same contract tests.
     └── StoreDamaged      what it holds, or was told to hold, cannot be right: stop, and let an operator look
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from services.order_history.order_processor import Chunk, ClientOrderId, EndedOrder, StoredUpdate
+from services.order_history.order_processor import Chunk, EndedOrder, StoredUpdate
 
 SCANNED_ORDERS_MAX: Final = 5_000
 """How many rows one page of a filtered list looks at, at most; such a page is short and the list goes on after it."""
@@ -40,6 +40,31 @@ class Checkpoint(NamedTuple):
     epoch: int
     sequence: int
     hash: bytes
+
+
+class Rewrite(NamedTuple):
+    """What has to be written again, since a server that acknowledged it may have forgotten it: the rows of the ledger's batches
+    after ``after_sequence`` (0: from the first) up to ``until_sequence``, which ends a batch with ``hash``. ``losses`` says how
+    many losses were known when it was asked for.
+    """
+
+    after_sequence: int
+    until_sequence: int
+    hash: bytes
+    losses: int
+
+
+class StoredRow(NamedTuple):
+    """A row as a check sees it: whose it is, where it belongs, and all that it holds as text; equal rows have equal text.
+
+    ``place`` is the ledger's sequence that the row comes from, its order_id where the row does not say that, or 0 for a row
+    that many commands write alike.
+    """
+
+    table: str
+    user_id: str
+    place: int
+    content: str
 
 
 OrderKey = tuple[int, int]
@@ -85,6 +110,13 @@ class FillPage(NamedTuple):
     looked_to: int | None
 
 
+class UpdatePlace(NamedTuple):
+    """A place in an order's timeline: an update's sequence and its number there; both 0 before the first."""
+
+    sequence: int
+    update_number: int
+
+
 class PointInTime(NamedTuple):
     """What a time is in a user's updates: the last one not later (0: none), and the last position not later (0: none)."""
 
@@ -111,10 +143,8 @@ class ActiveOrdersRepository(Protocol):
 class OrderHistoryRepository(Protocol):
     """Every update of every order, and the list of those that ended. Reads are coroutines and raise StoreUnavailable."""
 
-    def insert(
-        self, updates: Sequence[StoredUpdate], ended: Sequence[EndedOrder], client_order_ids: Sequence[ClientOrderId]
-    ) -> None:
-        """Keep updates, orders that ended and client names; each is written once, for good."""
+    def insert(self, chunk: Chunk) -> None:
+        """Keep the chunk's updates, its orders that ended and its client names; each is written once, for good."""
         ...
 
     async def find_order_id(self, user_id: str, client_order_id: str) -> int | None:
@@ -125,8 +155,8 @@ class OrderHistoryRepository(Protocol):
         """The order's newest update, or its newest not later than ``until_sequence``."""
         ...
 
-    async def order_updates(self, order_id: int, after_sequence: int, limit: int) -> list[StoredUpdate]:
-        """The order's next updates, oldest first."""
+    async def order_updates(self, order_id: int, after: UpdatePlace, limit: int) -> list[StoredUpdate]:
+        """The order's next updates, oldest first. Fewer than ``limit`` only where there are no more."""
         ...
 
     async def user_updates(self, user_id: str, after_sequence: int, limit: int) -> list[StoredUpdate]:
@@ -172,10 +202,44 @@ class HistoryStore(Protocol):
         """Store a chunk and move the checkpoint to its end, all of it or nothing. True: done. False: the store had it.
 
         Raises StoreUnavailable (try the same chunk again); StoreDamaged where the chunk neither begins after the checkpoint
-        nor ends at or before it, is of another ledger, or writes again what is written once.
+        nor ends at or before it, is of another ledger, or (where the store can tell) writes again what is written once.
+        "Nothing" is what a reader sees after a restart: a store without transactions may have some of the rows already.
         """
+        ...
+
+    def due_rewrite(self) -> Rewrite | None:
+        """What has to be written again before anything may be read; None for nothing, always so where a store cannot forget."""
+        ...
+
+    def rewrite(self, chunk: Chunk) -> None:
+        """Write the rows of a chunk that was applied once more: equal rows again, nothing else. Raises StoreUnavailable."""
+        ...
+
+    def settle(self, rewrite: Rewrite) -> None:
+        """All of ``rewrite`` was written: reads may go on, unless more was lost meanwhile. Raises StoreUnavailable."""
+        ...
+
+    def rows_of(self, chunk: Chunk) -> Iterator[StoredRow]:
+        """The rows that the chunk leaves for good (so not the open orders), as ``stored_rows`` gives them."""
+        ...
+
+    def stored_rows(self) -> Iterator[StoredRow]:
+        """Every row of every table that is written for good, in no particular order. Raises StoreUnavailable."""
         ...
 
     def close(self) -> None:
         """Finish what runs, close the files, free the lock; once more does nothing."""
         ...
+
+
+def ensure_next(at: Checkpoint, chunk: Chunk) -> bool:
+    """Whether the chunk is what comes after ``at``; false where it is a repeat. Raises StoreDamaged where it is neither."""
+    if at.sequence and chunk.ledger_id != at.ledger_id:
+        raise StoreDamaged(f"a chunk of the ledger {chunk.ledger_id} came, the store has {at.ledger_id}")
+    if chunk.last_sequence <= at.sequence:
+        return False
+    if chunk.first_sequence != at.sequence + 1:
+        raise StoreDamaged(
+            f"a chunk of {chunk.first_sequence} to {chunk.last_sequence} came, the store goes on at {at.sequence + 1}"
+        )
+    return True

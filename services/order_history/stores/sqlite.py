@@ -2,18 +2,19 @@
 so the file always is the fold of the ledger up to its checkpoint; what a power cut takes from its end comes again from there.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import apsw
 
-from services.order_history.order_processor import Chunk, ClientOrderId, EndedOrder, StoredUpdate
-from services.order_history.stores import Checkpoint, StoreDamaged, StoreUnavailable
+from services.order_history.order_processor import Chunk, EndedOrder, StoredUpdate
+from services.order_history.stores import Checkpoint, Rewrite, StoredRow, StoreUnavailable, ensure_next
 from services.order_history.stores.folder_lock import FolderLock
 from services.order_history.stores.sqlite_connection import connect, translated_errors
 from services.order_history.stores.sqlite_reads import SqliteReads
+from services.order_history.stores.sqlite_rows import expected_rows, found_rows
 from services.order_history.stores.sqlite_schema import bring_up_to_date
 
 FILE_NAME: Final = "history.db"
@@ -24,6 +25,7 @@ _CHECKPOINT_PAGES: Final = 8_000
 
 _INSERT_UPDATE: Final = "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_ENDED: Final = "INSERT INTO order_history VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_ENDED_COLUMNS: Final = 8  # the message is in updates
 _INSERT_CLIENT_ID: Final = "INSERT INTO orders_by_client_id VALUES (?, ?, ?)"
 _UPSERT_ACTIVE: Final = "INSERT OR REPLACE INTO active_orders VALUES (?, ?)"
 _DELETE_ACTIVE: Final = "DELETE FROM active_orders WHERE order_id = ?"
@@ -62,13 +64,13 @@ class SqliteOrderHistory(SqliteReads):
         super().__init__(path, readers)
         self._connection = connection
 
-    def insert(
-        self, updates: Sequence[StoredUpdate], ended: Sequence[EndedOrder], client_order_ids: Sequence[ClientOrderId]
-    ) -> None:
+    def insert(self, chunk: Chunk) -> None:
         """See OrderHistoryRepository."""
-        self._connection.executemany(_INSERT_UPDATE, updates)
-        self._connection.executemany(_INSERT_ENDED, ended)
-        self._connection.executemany(_INSERT_CLIENT_ID, client_order_ids)
+        self._connection.executemany(_INSERT_UPDATE, chunk.updates)
+        self._connection.executemany(_INSERT_ENDED, [ended[:_ENDED_COLUMNS] for ended in chunk.ended])
+        self._connection.executemany(
+            _INSERT_CLIENT_ID, [placed[:3] for placed in chunk.placed if placed.client_order_id is not None]
+        )
 
 
 class SqliteHistoryStore:
@@ -100,30 +102,39 @@ class SqliteHistoryStore:
     def checkpoint(self) -> Checkpoint:
         """See HistoryStore."""
         if self._checkpoint is None:
-            with translated_errors():
-                rows = self._connection.execute(_READ_CHECKPOINT).fetchall()
-            self._checkpoint = Checkpoint._make(rows[0]) if rows else Checkpoint("", 0, 0, b"")
+            self._checkpoint = read_checkpoint(self._connection)
         return self._checkpoint
 
     def apply(self, chunk: Chunk) -> bool:
         """See HistoryStore."""
-        at = self.checkpoint()
-        if at.sequence and chunk.ledger_id != at.ledger_id:
-            raise StoreDamaged(f"a chunk of the ledger {chunk.ledger_id} came, the store has {at.ledger_id}")
-        if chunk.last_sequence <= at.sequence:
+        if not ensure_next(self.checkpoint(), chunk):
             return False
-        if chunk.first_sequence != at.sequence + 1:
-            raise StoreDamaged(
-                f"a chunk of {chunk.first_sequence} to {chunk.last_sequence} came, the store goes on at {at.sequence + 1}"
-            )
         reached = Checkpoint(chunk.ledger_id, chunk.epoch, chunk.last_sequence, chunk.hash)
         with self._transaction(chunk):
-            self.order_history.insert(chunk.updates, chunk.ended, chunk.client_order_ids)
+            self.order_history.insert(chunk)
             self.active_orders.upsert(chunk.open.values())
             self.active_orders.delete(chunk.ended)
             self._connection.execute(_SET_CHECKPOINT, reached)
         self._checkpoint = reached
         return True
+
+    def due_rewrite(self) -> None:
+        """See HistoryStore: rows and checkpoint are one transaction, so what is lost is lost with its checkpoint."""
+
+    def rewrite(self, chunk: Chunk) -> None:
+        """See HistoryStore: the transaction has them."""
+
+    def settle(self, rewrite: Rewrite) -> None:
+        """See HistoryStore."""
+
+    def rows_of(self, chunk: Chunk) -> Iterator[StoredRow]:
+        """See HistoryStore."""
+        return expected_rows(chunk)
+
+    def stored_rows(self) -> Iterator[StoredRow]:
+        """See HistoryStore."""
+        with translated_errors():
+            yield from found_rows(self._connection)
 
     def close(self) -> None:
         """See HistoryStore."""
@@ -143,6 +154,13 @@ class SqliteHistoryStore:
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+
+
+def read_checkpoint(connection: apsw.Connection) -> Checkpoint:
+    """How far the file is. Raises StoreUnavailable, StoreDamaged."""
+    with translated_errors():
+        rows = connection.execute(_READ_CHECKPOINT).fetchall()
+    return Checkpoint._make(rows[0]) if rows else Checkpoint("", 0, 0, b"")
 
 
 def _open_for_writing(path: Path) -> apsw.Connection:

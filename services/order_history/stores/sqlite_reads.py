@@ -22,6 +22,7 @@ from services.order_history.stores import (
     OrderPage,
     PointInTime,
     StoreUnavailable,
+    UpdatePlace,
 )
 from services.order_history.stores.sqlite_connection import connect, translated_errors
 
@@ -67,9 +68,9 @@ class SqliteReads:
         rows = await self._rows(_LATEST, (order_id, until))
         return StoredUpdate._make(rows[0]) if rows else None
 
-    async def order_updates(self, order_id: int, after_sequence: int, limit: int) -> list[StoredUpdate]:
+    async def order_updates(self, order_id: int, after: UpdatePlace, limit: int) -> list[StoredUpdate]:
         """See OrderHistoryRepository."""
-        return _updates(await self._rows(_ORDER_UPDATES, (order_id, after_sequence, limit)))
+        return _updates(await self._rows(_ORDER_UPDATES, (order_id, after.sequence, limit)))
 
     async def user_updates(self, user_id: str, after_sequence: int, limit: int) -> list[StoredUpdate]:
         """See OrderHistoryRepository."""

@@ -33,16 +33,36 @@ def bring_up_to_date(connection: apsw.Connection) -> None:
         if version is None:
             connection.execute(whole())
             return
-        newest = known[-1][0]
-        if version > newest:
-            raise StoreRefused(
-                f"{connection.filename} has schema version {version}, this program knows up to {newest}: "
-                "run the newer program, or move the file away and let it be filled again from the ledger"
-            )
+        _refuse_newer(connection, version)
         for number, sql in known:
             if number > version:
                 connection.execute(sql)
                 connection.execute("UPDATE schema_version SET version = ?", (number,))
+
+
+def check_version(connection: apsw.Connection) -> None:
+    """Raise StoreRefused for a file that has not this program's schema; changes nothing."""
+    version, newest = _version(connection), newest_version()
+    if version is None:
+        raise StoreRefused(f"{connection.filename} has no tables yet")
+    _refuse_newer(connection, version)
+    if version < newest:
+        raise StoreRefused(
+            f"{connection.filename} has schema version {version}, this program needs {newest}: start the history, it migrates it"
+        )
+
+
+def newest_version() -> int:
+    """The schema version that this program knows."""
+    return steps()[-1][0]
+
+
+def _refuse_newer(connection: apsw.Connection, version: int) -> None:
+    if version > (newest := newest_version()):
+        raise StoreRefused(
+            f"{connection.filename} has schema version {version}, this program knows up to {newest}: "
+            "run the newer program, or move the file away and let it be filled again from the ledger"
+        )
 
 
 def _version(connection: apsw.Connection) -> int | None:
