@@ -1,8 +1,9 @@
 """Renders what docs/lifecycle.md says about statuses, events and reasons from the tables in the code and the contract's own
 comments, so that the page cannot drift from either. Everything between two marks of the page is rendered, the rest is written.
+docs/reference/ is rendered whole: render_reference.py.
 
-    python docs/render.py           writes the page
-    python docs/render.py --check   changes nothing and fails where the page is stale
+    python -m docs.render           writes the pages
+    python -m docs.render --check   changes nothing and fails where one is stale
 """
 
 import re
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from docs import render_reference
 from services.domain.kinds import CancelReason, ExpireReason, OrderStatus, RejectReason
 from services.domain.lifecycle import EXEC_TYPES, OPEN_STATUSES, TRANSITIONS, OrderEvent
 from services.domain.mappings import ELSEWHERE, ORD_REJ_REASONS, Reason, outcomes
@@ -98,15 +100,18 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the page, or check it; the exit code."""
+    """Write the pages, or check them; the exit code."""
     page = PAGE.read_text()
     fresh = rendered(page)
     if "--check" not in arguments:
         PAGE.write_text(fresh)
-    elif page != fresh:
-        print("docs/lifecycle.md is stale: run scripts/render-docs and commit what it makes", file=sys.stderr)
-        return 1
-    return 0
+        render_reference.write()
+        return 0
+    stale = [] if page == fresh else ["docs/lifecycle.md"]
+    stale += [f"docs/reference/{name}" for name in render_reference.stale()]
+    if stale:
+        print(f"{', '.join(stale)}: stale; run scripts/render-docs and commit what it makes", file=sys.stderr)
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

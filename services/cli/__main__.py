@@ -8,9 +8,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from services.cli import controls, dev, listing, operating, placing, reading, trading, watching
+from services.cli import controls, dev, exporting, listing, operating, placing, reading, stores, trading, watching
+from services.cli.conformance import command as conformance
 from services.cli.demo import command as demo
 from services.cli.failures import EXIT_CODES, Failure
+from services.cli.grpcurl_option import printable
 
 RUN, TRADE, READ, OPERATE = "Run it here", "Trade", "Read the history", "Operate"
 
@@ -48,7 +50,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         trading.instruments,
         trading.balances,
     ),
-    READ: (reading.orders, reading.history, reading.order, reading.fills, watching.watch),
+    READ: (reading.orders, reading.history, reading.order, reading.fills, watching.watch, exporting.export),
     OPERATE: (
         controls.deposit,
         controls.withdraw,
@@ -59,14 +61,18 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         controls.force_cancel,
         listing.set_instrument,
         operating.status,
+        conformance.conform,
+        stores.schema,
     ),
 }
+# They make more calls than anybody wants to see as lines.
+LOCAL = (*PANELS[RUN], conformance.conform)
 for panel, commands in PANELS.items():
     for command in commands:
-        app.command(rich_help_panel=panel)(command)
-app.command(rich_help_panel=OPERATE, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
-    operating.ledger
-)
+        app.command(rich_help_panel=panel)(command if command in LOCAL else printable(command))
+for command in (operating.ledger, stores.rebuild, stores.verify):
+    # What they do not know goes to the service's own module.
+    app.command(rich_help_panel=OPERATE, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(command)
 
 
 def _print_version(wanted: bool) -> None:

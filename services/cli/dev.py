@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli.failures import USAGE, Failure
-from services.cli.options import ENGINE_DEFAULT, FEED_DEFAULT, HISTORY_DEFAULT, TIMEOUT_DEFAULT
+from services.cli.options import ENGINE_DEFAULT, FEED_DEFAULT, HISTORY_DEFAULT, TIMEOUT_DEFAULT, Store
 
 if TYPE_CHECKING:
     from services.cli.client import Engine
@@ -43,6 +43,7 @@ def dev(
     feed: Annotated[
         str, typer.Option("--feed", metavar="HOST:PORT", help="Where the engine publishes the ledger.")
     ] = FEED_DEFAULT,
+    store: Store = None,
 ) -> None:
     """Start both services here, with files that stay, and users that have money. Ctrl-C stops both."""
     from services.cli.client import Engine
@@ -51,7 +52,7 @@ def dev(
     if ephemeral and data_dir is not None:
         raise Failure(USAGE, "--ephemeral keeps nothing, so it cannot be combined with --data-dir")
     folder = None if ephemeral else data_dir or default_data_dir()
-    exchange = LocalExchange(folder, Listen(engine, history, feed), config or EXCHANGE_CONFIG, _log)
+    exchange = LocalExchange(folder, Listen(engine, history, feed), config or EXCHANGE_CONFIG, _log, store)
     try:
         with Interrupts(), exchange:
             with Engine(exchange.engine_address, TIMEOUT_DEFAULT) as service:
@@ -120,7 +121,7 @@ def _banner(exchange: "LocalExchange", symbols: list[str]) -> str:
         f"  history      {exchange.history_address}",
         f"  feed         {exchange.feed_address}",
         f"  ledger       {exchange.ledger_id} in {exchange.data_dir / 'engine'} ({kept})",
-        f"  store        SQLite in {exchange.data_dir / 'history'} ({kept})",
+        f"  store        {exchange.store} ({'kept' if '://' in exchange.store else kept})",
         f"  instruments  {', '.join(symbols)}",
         f"  users        {' and '.join(USERS)}, each was given {QUOTE_AMOUNT} of what is paid with and {BASE_AMOUNT} of the rest",
         "",

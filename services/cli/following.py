@@ -1,19 +1,16 @@
-"""Follows a user's orders over everything that may happen to the connection: the stream is left and resumed after its last
-position, and each update is handed on exactly once, whole batch by whole batch.
+"""A user's orders as the command prints and writes them, over everything that may happen to the connection: the client package
+resumes the streams, here their messages are taken apart.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-import grpc
-
+from ordertape.client.resuming import Resumption
+from ordertape.client.streams import Interrupted, ResumedStream, unheard
 from ordertape.v1 import order_history_pb2 as history_pb2
 from ordertape.v1 import order_pb2
-from services.cli.client import AWAY, History, back_off, failure_of
-
-# How a stream ends that is worth resuming: the service went away or drains, or cut us off for being slow.
-_RESUMABLE = (*AWAY, grpc.StatusCode.RESOURCE_EXHAUSTED)
+from services.cli.client import History, translated
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,43 +22,53 @@ class Followed:
     position: str
 
 
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """Some updates of an export. ``position``: where to resume; ``until``: where it ends, there is no more once the two are
+    equal. ``last_number``: user_update_number of the last update that it comes to.
+    """
+
+    updates: list[order_pb2.OrderUpdate]
+    position: str
+    until: str
+    last_number: int
+
+
 def follow(
     history: History,
     request: history_pb2.WatchOrdersRequest,
     patience_seconds: float = float("inf"),
-    interrupted: Callable[[str], None] = lambda _reason: None,
+    interrupted: Interrupted = unheard,
 ) -> Iterator[Followed]:
-    """The news, without end. A stream that ends is resumed, with back-off, until ``patience_seconds`` have passed without a word;
-    ``interrupted`` is told once why it ended. Before the first word it is tried again like any call, for the history's
-    ``retry_seconds``. Raises Failure where that time is over, and for an error that a resume does not mend.
+    """The news, without end. Resumed and ended as ``_resumed`` says."""
+    for heard in _resumed(history, history.orders.WatchOrders, request, patience_seconds, interrupted):
+        orders = [order for one in heard for order in (*one.snapshot.orders, *one.updates.updates)]
+        yield Followed(orders, heard[-1].HasField("snapshot"), heard[-1].position)
+
+
+def exported(
+    history: History,
+    request: history_pb2.ExportOrderHistoryRequest,
+    patience_seconds: float,
+    interrupted: Interrupted = unheard,
+) -> Iterator[Exported]:
+    """An export up to its end, which stays where it was when the export began. Resumed and ended as ``_resumed`` says."""
+    for heard in _resumed(history, history.orders.ExportOrderHistory, request, patience_seconds, interrupted):
+        last, updates = heard[-1], [update for one in heard for update in one.updates]
+        yield Exported(updates, last.position, last.until, last.last_user_update_number)
+
+
+def _resumed(
+    history: History, method: Callable[[Any], Any], request: Any, patience_seconds: float, interrupted: Interrupted
+) -> Iterator[list[Any]]:
+    """The stream's messages, in lists that end with a position.
+
+    A stream that ends is resumed, with back-off, until ``patience_seconds`` have passed without a word; ``interrupted`` is told
+    once why it ended. Before the first word it is tried again like any call, for the history's ``retry_seconds``. Raises Failure
+    where that time is over, and for an error that a resume does not mend.
     """
-    request = _copy(request)
-    give_up_at = time.monotonic() + history.retry_seconds
-    pauses, told = back_off(), False
-    while True:
-        # Only what has a position after it is handed on: where a stream breaks before that, the resumed one says it again.
-        heard: list[order_pb2.OrderUpdate] = []
-        try:
-            for response in history.orders.WatchOrders(request):
-                give_up_at, pauses, told = time.monotonic() + patience_seconds, back_off(), False
-                snapshot = response.HasField("snapshot")
-                heard += response.snapshot.orders if snapshot else response.updates.updates
-                if response.position:
-                    request.after = response.position
-                    yield Followed(heard, snapshot, response.position)
-                    heard = []
-            reason = "the service ended the stream"
-        except grpc.RpcError as error:
-            if error.code() not in _RESUMABLE or time.monotonic() > give_up_at:
-                raise failure_of(error, history.address) from error
-            reason = f"{error.code().name}: {error.details()}"
-        if not told:
-            interrupted(reason)
-            told = True
-        time.sleep(next(pauses))
-
-
-def _copy(request: history_pb2.WatchOrdersRequest) -> history_pb2.WatchOrdersRequest:
-    copy = history_pb2.WatchOrdersRequest()
-    copy.CopyFrom(request)
-    return copy
+    own = type(request)()
+    own.CopyFrom(request)
+    with translated(history.address):
+        resumption: Resumption[Any] = Resumption(own, history.retry_seconds, patience_seconds)
+        yield from ResumedStream(lambda: method(own), resumption, interrupted)

@@ -105,7 +105,7 @@ def _listed(service: "Engine", symbol: str) -> dict[str, Any]:
 
     from ordertape.v1 import matching_engine_pb2 as engine_pb2
 
-    for instrument in service.call(service.orders.ListInstruments, engine_pb2.ListInstrumentsRequest()).instruments:
+    for instrument in service.ask(service.orders.ListInstruments, engine_pb2.ListInstrumentsRequest()).instruments:
         if instrument.symbol == symbol:
             return MessageToDict(instrument, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     return {"symbol": symbol, **_DEFAULTS}

@@ -41,6 +41,16 @@ RequestId = Annotated[
 ]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, in words; the ledger keeps it.")]
 SideFilter = Annotated[SideName | None, typer.Option("--side", case_sensitive=False, help="Only this side.")]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="ADDRESS",
+        help="Where the history keeps its rows: sqlite, or scylla://HOST[:PORT],.../KEYSPACE, whose tables are made where they "
+        "are missing. Better in ORDERTAPE_HISTORY_STORE where it has a password.",
+        show_default="sqlite",
+    ),
+]
 SymbolArgument = Annotated[str, typer.Argument(help="The instrument, for example BTC-USD.")]
 OrderArgument = Annotated[str, typer.Argument(metavar="ID", help="The order's number, or your client_order_id.")]
 ByClientId = Annotated[bool, typer.Option("--client-id", help="ID is a client_order_id, even though it looks like a number.")]

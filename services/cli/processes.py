@@ -12,20 +12,24 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from services.cli.failures import SERVICE_ENDED, Failure
+from services.cli.failures import SERVICE_ENDED, USAGE, Failure
 
 POLL_SECONDS = 0.02
 STOP_SECONDS = 30.0
 LOG_TAIL_LINES = 20
 EXCHANGE_CONFIG = Path(__file__).parent / "exchange.toml"
+SQLITE = "sqlite"
 _FEED_NAME = "history"
+# Addresses of stores have passwords, and a process's environment is its owner's to see, unlike its command line.
+_STORE_VARIABLE = "ORDERTAPE_HISTORY_STORE"
+_BAD_SETTING = 78
 
 LogLine = Callable[[str, str], None]
 
@@ -40,9 +44,19 @@ class Listen:
 
 
 class ServiceProcess:
-    """One service as a child process; ``log_line(name, line)`` gets each line that it prints."""
+    """One service as a child process; ``log_line(name, line)`` gets each line that it prints. ``environment`` is what it gets
+    beside ours.
+    """
 
-    def __init__(self, name: str, module: str, arguments: list[str], ready_file: Path, log_line: LogLine) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        arguments: list[str],
+        ready_file: Path,
+        log_line: LogLine,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.tail: deque[str] = deque(maxlen=LOG_TAIL_LINES)
         self._ready_file = ready_file
@@ -56,6 +70,7 @@ class ServiceProcess:
             text=True,
             errors="replace",
             start_new_session=True,
+            env={**os.environ, **(environment or {})},
         )
         self._forwarder = threading.Thread(target=self._forward, name=f"{name} log", daemon=True)
         self._forwarder.start()
@@ -99,17 +114,20 @@ class ServiceProcess:
 
 
 class LocalExchange:
-    """Both services on this machine, their files under ``data_dir`` (None: a temporary folder, removed at the end).
+    """Both services on this machine, their files under ``data_dir`` (None: a temporary folder, removed at the end). ``store`` is
+    the history's: sqlite for one of these files, or a CQL store's address, whose tables are made where they are missing; None:
+    what ORDERTAPE_HISTORY_STORE says, else sqlite.
 
     Entering the context starts them and waits until both serve; leaving it stops them, the engine first, so that the history
     has stored all that the engine said.
     """
 
-    def __init__(self, data_dir: Path | None, listen: Listen, config: Path, log_line: LogLine) -> None:
+    def __init__(self, data_dir: Path | None, listen: Listen, config: Path, log_line: LogLine, store: str | None = None) -> None:
         self.ephemeral = data_dir is None
         self.data_dir = Path(tempfile.mkdtemp(prefix="ordertape-")) if data_dir is None else data_dir.resolve()
         self.config = config
         self.engine_address = self.history_address = self.feed_address = self.ledger_id = ""
+        self._store = store or os.environ.get(_STORE_VARIABLE) or SQLITE
         self._listen = listen
         self._log_line = log_line
         self._services: list[ServiceProcess] = []
@@ -124,6 +142,16 @@ class LocalExchange:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop()
+
+    @property
+    def store(self) -> str:
+        """The history's store for people to read: never with a password."""
+        if self._store == SQLITE:
+            return f"SQLite in {self.data_dir / 'history'}"
+        scheme, _, rest = self._store.partition("://")
+        login, _, places = rest.rpartition("@")
+        user = login.partition(":")[0]
+        return f"{scheme}://{user}{'@' if user else ''}{places}"
 
     def require_alive(self) -> None:
         """Raise Failure where one of the services has ended."""
@@ -141,6 +169,8 @@ class LocalExchange:
 
     def _start(self) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        if self._store != SQLITE:
+            _apply_schema(self._store)
         feed = f"tcp://{self._listen.feed}"
         engine = self._launch(
             "engine",
@@ -151,13 +181,18 @@ class LocalExchange:
         self.engine_address, self.feed_address = ready["address"], ready["feeds"][_FEED_NAME]
         self.ledger_id = ready["ledger_id"]
         where = ["--engine-address", self.engine_address, "--engine-feed", self.feed_address]
-        history = self._launch("history", "services.order_history", ["--listen", self._listen.history, *where])
+        history = self._launch(
+            "history", "services.order_history", ["--listen", self._listen.history, *where], {_STORE_VARIABLE: self._store}
+        )
         self.history_address = history.wait_until_ready()["address"]
 
-    def _launch(self, name: str, module: str, arguments: list[str]) -> ServiceProcess:
+    def _launch(
+        self, name: str, module: str, arguments: list[str], environment: Mapping[str, str] | None = None
+    ) -> ServiceProcess:
         folder = self.data_dir / name
         ready_file = self.data_dir / f"{name}.ready.json"
-        service = ServiceProcess(name, module, ["--data-dir", str(folder), *arguments], ready_file, self._log_line)
+        arguments = ["--data-dir", str(folder), *arguments]
+        service = ServiceProcess(name, module, arguments, ready_file, self._log_line, environment)
         self._services.append(service)
         return service
 
@@ -171,6 +206,17 @@ class LocalExchange:
                     service.process.kill()
             if self.ephemeral:
                 shutil.rmtree(self.data_dir)
+
+
+def _apply_schema(store: str) -> None:
+    """Make the store's tables where they are missing. Raises Failure with what the history's own command says."""
+    command = (sys.executable, "-m", "services.order_history", "schema", "apply")
+    done = subprocess.run(  # noqa: S603 - our own interpreter and module
+        command, check=False, capture_output=True, text=True, env={**os.environ, _STORE_VARIABLE: store}
+    )
+    if done.returncode != 0:
+        code = USAGE if done.returncode == _BAD_SETTING else SERVICE_ENDED
+        raise Failure(code, "the tables of the store could not be made", done.stderr.splitlines()[-LOG_TAIL_LINES:])
 
 
 class Interrupts:

@@ -130,7 +130,7 @@ def order(
         **order_named(order_id, by_client_id),
     )
     with History(history, timeout) as service:
-        found = service.call(service.orders.GetOrder, request)
+        found = service.ask(service.orders.GetOrder, request)
         timeline = history_pb2.ListOrderUpdatesRequest(user_id=user, order_id=found.order.order_id, at_least=found.position)
         # The order as it stood then has had only so many updates.
         steps = _listed(service, service.orders.ListOrderUpdates, timeline, "updates", found.order.update_number)

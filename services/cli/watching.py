@@ -1,8 +1,6 @@
 """`ordertape watch`: a user's orders as they happen, over restarts of the service and of the command itself."""
 
 import sys
-import threading
-from queue import Queue
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,12 +10,7 @@ from services.cli.options import HISTORY_DEFAULT, TIMEOUT_DEFAULT, Fields, Forma
 from services.cli.output import WATCH_COLUMNS, Output, chosen, document_of, pick, print_json, table_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from services.cli.following import Followed
-
-# How many pieces of news may wait to be printed: where the terminal is slow, the service hears of it.
-_AHEAD_MAX = 16
 
 
 def watch(
@@ -40,6 +33,7 @@ def watch(
     As JSON lines, a line that ends a step also says its `position`, and the open orders at the beginning say `"snapshot": true`.
     The last position is printed to stderr at the end: give it as --after to go on from there.
     """
+    from ordertape.client.apart import Apart
     from ordertape.v1 import order_history_pb2 as history_pb2
     from services.cli.client import History
     from services.cli.following import follow
@@ -54,7 +48,7 @@ def watch(
         with Interrupts() as interrupts, History(history, timeout) as service:
             if output is Output.TABLE:
                 print(table_line(columns or WATCH_COLUMNS, None), flush=True)
-            for news in _read_apart(follow(service, request, interrupted=_say_interrupted)):
+            for news in Apart(follow(service, request, interrupted=_say_interrupted)):
                 # Printed and noted as one: the position says exactly what was printed, whenever Ctrl-C comes.
                 with interrupts.held():
                     _print(news, output, columns)
@@ -64,27 +58,6 @@ def watch(
     finally:
         if position:
             print(f"position {position}  (to go on: ordertape watch --after {position})", file=sys.stderr)
-
-
-def _read_apart(news: "Iterator[Followed]") -> "Iterator[Followed]":
-    """The news, read in a thread of its own, so that what a signal raises in this one never arises inside gRPC, whose C code does
-    not expect it there (seen twice: an interrupted `watch` that died of SIGSEGV before it could say its position).
-    """
-    arrived: Queue[Followed | Exception] = Queue(maxsize=_AHEAD_MAX)
-
-    def read() -> None:
-        try:
-            for one in news:
-                arrived.put(one)
-        except Exception as error:
-            arrived.put(error)
-
-    threading.Thread(target=read, name="watch", daemon=True).start()
-    while True:
-        one = arrived.get()
-        if isinstance(one, Exception):
-            raise one
-        yield one
 
 
 def _print(news: "Followed", output: Output, columns: tuple[str, ...] | None) -> None:

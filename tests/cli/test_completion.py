@@ -31,7 +31,8 @@ def completed(line: str) -> list[str]:
         ("ordertape history --status p", ["partially_filled"]),
         ("ordertape cancel-all --side ", ["buy", "sell"]),
         ("ordertape orders -o ", ["table", "json", "jsonl"]),
-        ("ordertape re", ["replace", "resume", "readmit"]),
+        ("ordertape export --format ", ["jsonl", "csv", "parquet"]),
+        ("ordertape re", ["replace", "resume", "readmit", "rebuild"]),
     ],
 )
 def test_what_can_follow_is_offered(line: str, offered: list[str]) -> None:

@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
 import pytest
 
+from ordertape.v1 import order_history_pb2 as history_pb2
+from ordertape.v1 import order_history_pb2_grpc
 from services.cli.client import Engine, History
-from services.cli.demo.command import CALL_SECONDS, PATIENCE_SECONDS, SYMBOL, run
+from services.cli.demo.command import CALL_SECONDS, PATIENCE_SECONDS, SYMBOL, _wait_until_stored, run
 from services.cli.demo.flow import Cancel, Flow, Place, flow_of
 from services.cli.demo.recording import OrderRow, Recording, TradeRow, cache_folder, cached_wheel
 from services.cli.demo.replay import Sending
@@ -113,6 +116,26 @@ def test_an_instrument_that_does_not_fit_is_refused_before_anything_is_sent(exch
             run(engine, history, small_flow(), Sending("BTC-USD"))
         with pytest.raises(Failure, match="does not exist"):
             run(engine, history, small_flow(), Sending("NO-SUCH"))
+
+
+class SlowHistory:
+    """A history that is asked for a position in vain, until it has come there in these steps."""
+
+    orders = order_history_pb2_grpc.OrderHistoryStub(grpc.insecure_channel("127.0.0.1:1"))
+
+    def __init__(self, *steps: int) -> None:
+        self.steps = list(steps)
+
+    def call(self, _method: object, request: history_pb2.GetHistoryStatusRequest) -> history_pb2.GetHistoryStatusResponse:
+        if request.at_least and self.steps:
+            raise Failure(78, "not yet")
+        return history_pb2.GetHistoryStatusResponse(applied_sequence=self.steps.pop(0) if self.steps else 0, store="scylla")
+
+
+def test_a_history_that_is_behind_is_waited_for_as_long_as_it_comes_nearer() -> None:
+    assert _wait_until_stored(SlowHistory(0, 10, 20), "position") == "scylla"  # type: ignore[arg-type]
+    with pytest.raises(Failure, match="not yet"):
+        _wait_until_stored(SlowHistory(0, 10, 10, 20), "position")  # type: ignore[arg-type]
 
 
 def test_one_address_without_the_other_is_wrong_usage(ordertape: Run) -> None:

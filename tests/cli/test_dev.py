@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from services.cli.processes import EXCHANGE_CONFIG, Listen, LocalExchange
 from tests.cli.conftest import Run
 from tests.support.eventually import eventually
 
@@ -66,7 +67,7 @@ def running(*arguments: str) -> Iterator[Dev]:
 
 @pytest.fixture(autouse=True)
 def _nobodys_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ORDERTAPE_ENGINE", "ORDERTAPE_HISTORY", "ORDERTAPE_USER", "ORDERTAPE_DATA"):
+    for name in ("ORDERTAPE_ENGINE", "ORDERTAPE_HISTORY", "ORDERTAPE_USER", "ORDERTAPE_DATA", "ORDERTAPE_HISTORY_STORE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -162,3 +163,21 @@ def test_a_second_exchange_on_the_same_folder_is_refused_with_the_services_own_w
 
 def test_ephemeral_and_a_folder_exclude_each_other(ordertape: Run, tmp_path: Path) -> None:
     assert ordertape("dev", "--ephemeral", "--data-dir", str(tmp_path)).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        (None, "SQLite in {folder}/history"),
+        ("scylla://10.0.0.1:9042,10.0.0.2/orders?tls=true", "scylla://10.0.0.1:9042,10.0.0.2/orders?tls=true"),
+        ("scylla://alice:ses@me@10.0.0.1/orders", "scylla://alice@10.0.0.1/orders"),
+    ],
+)
+def test_the_banner_names_the_store_and_never_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | None, shown: str
+) -> None:
+    exchange = LocalExchange(tmp_path, Listen(), EXCHANGE_CONFIG, lambda _name, _line: None, address)
+    assert exchange.store == shown.format(folder=tmp_path)
+    if address is not None:
+        monkeypatch.setenv("ORDERTAPE_HISTORY_STORE", address)
+        assert LocalExchange(tmp_path, Listen(), EXCHANGE_CONFIG, lambda _name, _line: None).store == shown

@@ -17,6 +17,11 @@ WITH_EXAMPLES = {
     "suspend": ("ordertape suspend alice --cancel-orders",),
     "readmit": ("ordertape readmit alice",),
     "force-cancel": ("ordertape force-cancel 17",),
+    "export": ("ordertape export --out orders.parquet", "ordertape export --after"),
+    "schema": ("ordertape schema apply scylla://127.0.0.1/ordertape",),
+    "conform": ("ordertape conform --engine 10.0.0.5:50051",),
+    "rebuild": ("ordertape rebuild --store scylla://127.0.0.1/ordertape",),
+    "verify": ("ordertape verify",),
     "set-instrument": ("ordertape set-instrument BTC-USD --price-band-rate 0.1",),
 }
 
@@ -32,7 +37,7 @@ def test_help_lists_every_command_and_exit_code(ordertape: Run) -> None:
     assert result.exit_code == 0
     text = " ".join(result.stdout.split())
     names = names_of_commands()
-    assert len(names) == 24
+    assert len(names) == 29
     for name in names:
         assert f" {name} " in text
     for code in ("3 the exchange REJECTED", "67 INVALID_ARGUMENT", "74 ABORTED", "78 UNAVAILABLE"):

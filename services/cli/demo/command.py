@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.cli.failures import DIFFERS, USAGE, Failure
-from services.cli.options import Format
+from services.cli.options import Format, Store
 from services.cli.output import Output, print_json, print_table
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def demo(
         str,
         typer.Option("--symbol", help="An instrument without fees or least notional, prices in 0.01, quantities in 0.00000001."),
     ] = SYMBOL,
+    store: Store = None,
     output: Format = Output.TABLE,
 ) -> None:
     """Replay half an hour of a real exchange's order flow and prove that what came out equals what the exchange recorded.
@@ -62,10 +63,11 @@ def demo(
 
     if (engine is None) is not (history is None):
         raise Failure(USAGE, "--engine and --history go together: the history must be that engine's")
-    if engine is not None and data_dir is not None:
-        raise Failure(USAGE, "--data-dir is for the services that the demo starts itself: leave out --engine and --history")
+    if engine is not None and (data_dir is not None or store is not None):
+        option = "--data-dir" if data_dir is not None else "--store"
+        raise Failure(USAGE, f"{option} is for the services that the demo starts itself: leave out --engine and --history")
     flow = flow_of(fetch(), minutes)
-    with Interrupts(), _services(engine, history, data_dir) as (engine_service, history_service, require_alive):
+    with Interrupts(), _services(engine, history, data_dir, store) as (engine_service, history_service, require_alive):
         sending = Sending(symbol, items, speed, PATIENCE_SECONDS, require_alive)
         report = run(engine_service, history_service, flow, sending)
     report = {"source": "ob-analytics 0.1.0, Bitstamp BTC/USD 2026-05-02", "minutes": minutes, **report}
@@ -79,7 +81,6 @@ def demo(
 
 def run(engine: "Engine", history: "History", flow: "Flow", sending: "Sending") -> dict[str, Any]:
     """Send the flow and compare; the report as one JSON object. Raises Failure where a service stays away."""
-    from ordertape.v1 import order_history_pb2 as history_pb2
     from services.cli.demo.proof import prove
     from services.cli.demo.replay import send
 
@@ -88,17 +89,33 @@ def run(engine: "Engine", history: "History", flow: "Flow", sending: "Sending") 
     with _progress(len(flow.items)) as progress:
         replay = send(engine, flow.items, sending, progress)
     begun = time.monotonic()
-    history.call(history.orders.GetHistoryStatus, history_pb2.GetHistoryStatusRequest(at_least=replay.position))
+    store = _wait_until_stored(history, replay.position)
     lag_seconds = time.monotonic() - begun
     begun = time.monotonic()
     checks = [replay.refused, replay.accepted, replay.remaining]
     checks += prove(engine, history, sending.symbol, flow, FUNDS, after, replay.position)
-    return _report(flow, replay, checks, lag_seconds, time.monotonic() - begun)
+    return {"store": store, **_report(flow, replay, checks, lag_seconds, time.monotonic() - begun)}
+
+
+def _wait_until_stored(history: "History", position: str) -> str:
+    """Wait until the history has the position, as long as it comes nearer to it; which store it has. Raises Failure."""
+    from ordertape.v1 import order_history_pb2 as history_pb2
+
+    reached = -1
+    while True:
+        try:
+            at_least = history_pb2.GetHistoryStatusRequest(at_least=position)
+            return history.call(history.orders.GetHistoryStatus, at_least).store
+        except Failure:
+            status = history.call(history.orders.GetHistoryStatus, history_pb2.GetHistoryStatusRequest())
+            if status.applied_sequence <= reached:
+                raise
+            reached = status.applied_sequence
 
 
 @contextmanager
 def _services(
-    engine: str | None, history: str | None, data_dir: Path | None
+    engine: str | None, history: str | None, data_dir: Path | None, store: str | None
 ) -> Iterator[tuple["Engine", "History", Callable[[], None]]]:
     """The two services to use, and what tells whether those that we started are still there."""
     from services.cli.client import Engine, History
@@ -107,7 +124,7 @@ def _services(
     with ExitStack() as stack:
         require_alive: Callable[[], None] = lambda: None  # noqa: E731 - services that are not ours may come back
         if engine is None or history is None:
-            local = stack.enter_context(LocalExchange(data_dir, Listen(), EXCHANGE_CONFIG, lambda _name, _line: None))
+            local = stack.enter_context(LocalExchange(data_dir, Listen(), EXCHANGE_CONFIG, lambda _name, _line: None, store))
             engine, history, require_alive = local.engine_address, local.history_address, local.require_alive
         yield (
             stack.enter_context(Engine(engine, CALL_SECONDS, PATIENCE_SECONDS)),
@@ -202,7 +219,8 @@ def _print_report(report: dict[str, Any]) -> None:
     print(
         f"\nsent in {report['seconds']} s ({rate}/s), stored {lag} s later, "
         f"read back and compared in {report['proofSeconds']} s"
-        f"\nstored: {report['ordersStored']} orders, {report['updatesStored']} updates, {report['fillsStored']} fills"
+        f"\nstored in {report['store']}: {report['ordersStored']} orders, {report['updatesStored']} updates, "
+        f"{report['fillsStored']} fills"
     )
     if report["messagesSentAgain"] or report["answersReplayed"]:
         print(f"messages sent again: {report['messagesSentAgain']}; answers from an earlier sending: {report['answersReplayed']}")

@@ -12,9 +12,11 @@ from decimal import Decimal
 
 import grpc
 
+from ordertape.client.attempts import pauses
+from ordertape.client.errors import error_of
 from ordertape.v1 import matching_engine_pb2 as engine_pb2
 from ordertape.v1 import order_pb2
-from services.cli.client import AWAY, Engine, back_off, failure_of
+from services.cli.client import Engine, failure_of
 from services.cli.demo.checks import Check
 from services.cli.demo.flow import Cancel, Place
 from services.cli.failures import GRPC_BASE, Failure
@@ -22,7 +24,7 @@ from services.cli.failures import GRPC_BASE, Failure
 BIDS, ASKS = "bids", "asks"
 ITEMS_PER_MESSAGE_MAX = 500
 # The ways in which an answer goes missing; anything else is an answer.
-_LOST = (*AWAY, grpc.StatusCode.DEADLINE_EXCEEDED)
+_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
 _UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
 
 
@@ -98,12 +100,12 @@ def _submit(
 ) -> engine_pb2.SubmitOrdersResponse:
     """The answer to the message, sent again as it is while the engine is away."""
     deadline = time.monotonic() + sending.patience_seconds
-    for pause in back_off():
+    for pause in pauses():
         failure: Failure | None = None
         try:
             response = engine.orders.SubmitOrders(request, timeout=engine.timeout_seconds)
         except grpc.RpcError as error:
-            failure = failure_of(error, engine.address)
+            failure = failure_of(error_of(error), engine.address)
             if error.code() not in _LOST:
                 raise failure from error
         if failure is None and not any(result.error.code == _UNAVAILABLE for result in response.results):
@@ -113,7 +115,7 @@ def _submit(
         sending.while_away()
         replay.repeats += 1
         time.sleep(pause)
-    raise AssertionError("back_off never ends")
+    raise AssertionError("pauses never end")
 
 
 def user_of(item: Place | Cancel) -> str:
