@@ -22,7 +22,7 @@ from tests.support.following_history import FollowingHistory, PublishedLoad
 from tests.support.ledger_builder import LedgerBuilder
 from tests.support.store_kinds import empty_tables
 
-pytestmark = pytest.mark.cql
+pytestmark = [pytest.mark.cql, pytest.mark.torture]
 
 USERS = ("alice", "bob", "carol")
 KEYSPACE = "faults"

@@ -76,7 +76,7 @@ class Table:
 
     def open(self, share: UserShare) -> CqlCheckpoints:
         """As a process with that share does."""
-        return CqlCheckpoints(self, share, SAFE_SECONDS, self.clock)  # type: ignore[arg-type]
+        return CqlCheckpoints(self, share, SAFE_SECONDS, self.clock, is_whole=lambda: True)  # type: ignore[arg-type]
 
 
 def at(sequence: int) -> Checkpoint:

@@ -72,13 +72,20 @@ def test_killed_again_and_again_it_ends_in_the_same_store(ledger: LedgerBuilder,
     assert store.dump() == followed(new_place(), engine, ledger.sequence)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("place", "number", "code"),
+    [
+        ("new_sqlite", signal.SIGTERM, 143),
+        ("new_sqlite", signal.SIGINT, 130),
+        pytest.param("new_cql", signal.SIGINT, 130, marks=pytest.mark.cql),
+    ],
+)
 def test_a_signal_stops_it_behind_a_chunk_and_it_says_how_to_go_on(
-    ledger: LedgerBuilder, engine: FakeEngine, new_place: NewPlace, number: int, code: int
+    ledger: LedgerBuilder, engine: FakeEngine, request: pytest.FixtureRequest, place: str, number: int, code: int
 ) -> None:
     ledger.live_on(4_000, USERS)
     engine.append(*ledger.batches[len(engine.batches) :])
-    store = new_place()
+    store = request.getfixturevalue(place)()
     with Running(*rebuild_of(store, engine, "--chunk-commands-max", "20")) as running:
         running.wait_until_stored(store, ledger.sequence // 50)
         done = running.signalled(number)
