@@ -241,6 +241,7 @@ def test_the_survivor_takes_all_users_when_it_is_started_with_them(
     assert rows(store) == rows_of_one(other_store, ledger.ledger_id, ledger.batches)
 
 
+@pytest.mark.torture
 def test_shares_that_are_split_and_joined_with_kills_between_end_in_the_same_rows(
     ledger: LedgerBuilder, engine: FakeEngine, store: CqlSettings, other_store: CqlSettings, tmp_path: Path
 ) -> None:

@@ -265,7 +265,7 @@ def random_order_filter(chance: random.Random, times: Sequence[int]) -> OrderFil
 async def test_pages_of_ended_orders_are_what_the_filter_leaves_of_all(store: HistoryStore, ledger: LedgerBuilder) -> None:
     store.apply(chunk_of(ledger))
     chance = random.Random(5)
-    for _ in range(150):
+    for _ in range(60):
         user_id, wanted = chance.choice(USERS), random_order_filter(chance, times_of(ledger))
         found: list[order_pb2.OrderUpdate] = []
         before: OrderKey | None = None
@@ -282,7 +282,7 @@ async def test_pages_of_fills_are_what_the_filter_leaves_of_all(store: HistorySt
     store.apply(chunk_of(ledger))
     chance = random.Random(6)
     times = times_of(ledger)
-    for _ in range(150):
+    for _ in range(60):
         user_id = chance.choice(USERS)
         wanted = FillFilter(
             symbols=chance.choice(((), ("BTC-USD",), SYMBOLS)),

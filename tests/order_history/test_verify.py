@@ -238,6 +238,7 @@ def test_a_folder_without_a_store_is_refused_and_left_as_it_is(engine: FakeExcha
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.torture
 def test_a_real_exchange_is_equal_while_orders_come_and_after_kills(tmp_path: Path, new_place: NewPlace) -> None:
     place = new_place()
     settings = {} if place.is_sqlite else {"store": place.address}
