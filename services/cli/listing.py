@@ -59,10 +59,7 @@ def set_instrument(
     ordertape set-instrument BTC-USD --maker-fee-rate 0 --taker-fee-rate 0.001
     ordertape set-instrument SOL-USD --file sol.toml
     """
-    from google.protobuf.json_format import ParseDict
-
-    from ordertape.v1 import matching_engine_pb2 as engine_pb2
-    from services.cli.client import Engine, new_key
+    from services.cli.client import Engine
 
     if no_price_band and price_band_rate is not None:
         raise Failure(USAGE, "--no-price-band takes the band away that --price-band-rate sets: give one of them")
@@ -89,14 +86,25 @@ def set_instrument(
         rules = (_in_file(file, symbol) if file is not None else _listed(service, symbol)) | given
         if no_price_band:
             rules.pop("price_band_rate", None)
-        missing = [f"--{name.replace('_', '-')}" for name in _DECIMALS if name not in rules]
-        if missing:
-            raise Failure(USAGE, f"{symbol} is not listed yet, so it needs {', '.join(missing)} too, or a --file that says all")
-        request = engine_pb2.SetInstrumentRequest(request_id=request_id or new_key())
-        ParseDict(rules, request.instrument)
-        with naming_key("--request-id", request.request_id):
-            response = service.call(service.operator.SetInstrument, request)
-    show(output, {"requestId": request.request_id, **document_of(response)}, "instrument", INSTRUMENT_COLUMNS)
+        answer = _set(service, symbol, rules, request_id)
+    show(output, answer, "instrument", INSTRUMENT_COLUMNS)
+
+
+def _set(service: "Engine", symbol: str, rules: dict[str, Any], request_id: str | None) -> dict[str, Any]:
+    """Send the rules; the answer with the key that it was sent by."""
+    from google.protobuf.json_format import ParseDict
+
+    from ordertape.v1 import matching_engine_pb2 as engine_pb2
+    from services.cli.client import new_key
+
+    missing = [f"--{name.replace('_', '-')}" for name in _DECIMALS if name not in rules]
+    if missing:
+        raise Failure(USAGE, f"{symbol} is not listed yet, so it needs {', '.join(missing)} too, or a --file that says all")
+    request = engine_pb2.SetInstrumentRequest(request_id=request_id or new_key())
+    ParseDict(rules, request.instrument)
+    with naming_key("--request-id", request.request_id):
+        response = service.call(service.operator.SetInstrument, request)
+    return {"requestId": request.request_id, **document_of(response)}
 
 
 def _listed(service: "Engine", symbol: str) -> dict[str, Any]:
