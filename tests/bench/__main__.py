@@ -20,6 +20,7 @@ from tests.bench.cql_bench import CqlBench
 from tests.bench.cql_ingest import cql_ingest
 from tests.bench.cql_profile import profile_cql_ingest
 from tests.bench.figures import Figure, table_of
+from tests.bench.footprint import footprint
 from tests.bench.ingest import history_ingest
 from tests.bench.memory import memory
 from tests.bench.neighbours import Neighbours
@@ -50,6 +51,7 @@ CQL_PARTS: dict[str, CqlPart] = {
     "k": cql_ingest,
     "l": reads,
     "m": shares,
+    "n": footprint,
 }
 WIDTH = 140
 OTHERS_SHARE_MAX = 0.1

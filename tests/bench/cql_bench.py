@@ -61,3 +61,12 @@ class CqlBench:
             apply_schema(settings)
             self._made.add(keyspace)
         return settings
+
+    def bytes_of(self, keyspace: str) -> int:
+        """What the keyspace has on the disk, all of it written down and merged as far as the node does that by itself."""
+        assert self._node is not None, "the node runs from the first run_with on"
+        self._node.stop()
+        tables = self._folder / "data" / keyspace
+        size = sum(path.stat().st_size for path in tables.rglob("*") if path.is_file() and "snapshots" not in path.parts)
+        self._node.start()
+        return size

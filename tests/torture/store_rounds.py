@@ -10,6 +10,7 @@ from pathlib import Path
 from services.wire.position import encode_position
 from tests.support.cql_proof import prove_fold_in_keyspace
 from tests.support.demo_run import DEMO_USERS, DemoProcess
+from tests.support.eventually import eventually
 from tests.support.exact_reader import ExactReader
 from tests.support.exact_watch import watching
 from tests.support.exchange_process import Exchange
@@ -31,6 +32,10 @@ StartServers = Callable[[Path, random.Random], AbstractContextManager[Servers]]
 _PAUSE_SECONDS = (0.5, 6.0)
 _FAULTS_PER_MINUTE = 1.5
 _LONG_MINUTES = 10
+# After so many faults the history must come further before the next: one that is killed again each time before it has written its
+# last minute again comes nowhere, and shows nothing.
+_FAULTS_TOGETHER_MAX = 3
+_PROGRESS_SECONDS = 180.0
 _MINUTES = 30
 
 
@@ -40,11 +45,13 @@ def demo(start: StartServers, folder: Path, chance: random.Random, minutes: floa
     with _rig(start, folder, chance, freezes_for_long=length >= _LONG_MINUTES) as rig:
         exchange, begin = rig.exchange, encode_position(rig.exchange.ledger_id, 0)
         with watching(exchange.history_address, DEMO_USERS, begin) as watches, DemoProcess(exchange, minutes) as running:
-            for _ in range(round(length * _FAULTS_PER_MINUTE)):
+            for number in range(1, round(length * _FAULTS_PER_MINUTE) + 1):
                 time.sleep(chance.uniform(*_PAUSE_SECONDS))
                 if not running.is_running:
                     break
                 rig.suffer(chance)
+                if number % _FAULTS_TOGETHER_MAX == 0:
+                    _wait_until_further(exchange)
             report = running.prove()
             ledger = prove_running(exchange, watches)
         _prove_stopped(rig, ledger)
@@ -81,6 +88,16 @@ def one_client(start: StartServers, folder: Path, chance: random.Random, _minute
             "faults": rig.done, "messages": len(load.sent), "commands": ledger.sequence, "reads": reader.reads,
             "lists": reader.lists, **_rewrites(exchange),
         }  # fmt: skip
+
+
+def _wait_until_further(exchange: Exchange) -> None:
+    before = exchange.history_status().applied_sequence
+
+    def is_further() -> bool:
+        applied = exchange.history_status().applied_sequence
+        return applied > before or applied == exchange.durable_sequence()
+
+    eventually(is_further, _PROGRESS_SECONDS)
 
 
 def _rounds(start: StartServers) -> dict[str, Round]:
