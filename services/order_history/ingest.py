@@ -172,9 +172,12 @@ class Ingest:
         if feed.take_connected():
             receiver.on_connected()
         try:
+            rewrite = self._store.due_rewrite()
+            if rewrite is None and self._begun:
+                self._store_trouble = ""
             if receiver.next is Next.ASK:
                 self._ask()
-            elif (rewrite := self._store.due_rewrite()) is not None:
+            elif rewrite is not None:
                 self._rewrite(rewrite)
             elif not self._begun:
                 self._begin()
@@ -208,10 +211,10 @@ class Ingest:
         self._begun, self._store_trouble = True, ""
 
     def _rewrite(self, rewrite: Rewrite) -> None:
-        """Write again what a lost server may have forgotten: rows only, nobody is told of it. Goes on where it was broken off,
-        unless more was lost since.
+        """Write again what a lost server may have forgotten: rows only, nobody is told of it. Ends early where the server turns
+        out to have forgotten nothing, or more is lost; goes on where it was broken off, unless more was lost since.
         """
-        if self._rewriting is not None and self._rewriting.losses == rewrite.losses:
+        if self._rewriting is not None and self._rewriting.loss >= rewrite.loss:
             rewrite = rewrite._replace(after_sequence=self._rewriting.after_sequence)
         self._store_trouble = "rows that a lost server may have forgotten are written again, which needs the engine"
         self._observe()
@@ -220,7 +223,8 @@ class Ingest:
         for batches in rewrite_of(frames, rewrite, self._chunk_commands_max):
             self._store.rewrite(self._processor.project(self._receiver.ledger_id, batches))
             self._rewriting = rewrite._replace(after_sequence=batches[-1].last_sequence)
-            if self._stopping.is_set():
+            due = self._store.due_rewrite()
+            if self._stopping.is_set() or due is None or due.loss > rewrite.loss:
                 return
         self._store.settle(rewrite)
         self._rewriting, self._store_trouble = None, ""

@@ -33,6 +33,7 @@ FORGETFUL = {"commitlog_sync_period": "60000ms", "commitlog_compression": "[{cla
 LOAD_BATCHES, LOAD_SECONDS = 700, 5.0
 FORGOTTEN_MIN = 500
 STOP_SECONDS = 20.0
+FORGOTTEN_NOTHING = "server of the store back, which has forgotten nothing"
 
 
 class Place:
@@ -141,6 +142,8 @@ def test_a_server_that_hangs_is_told_of_and_what_came_meanwhile_arrives(server: 
         history.wait_until_equal()
         answered = questions.answered
         eventually(lambda: questions.answered > answered + 5, 10)
+        assert history.service.logged(FORGOTTEN_NOTHING)
+        assert not history.service.logged('"written again"')
         history.prove(watches)
 
 
@@ -180,7 +183,7 @@ def test_writes_that_were_applied_and_not_answered_are_written_once_more_and_not
             load.finish(60)
             history.wait_until_equal()
             assert history.service.logged("writes were not acknowledged")
-            assert history.service.logged("written again")
+            assert history.service.logged(FORGOTTEN_NOTHING)
             history.prove(watches)
 
 
@@ -231,6 +234,37 @@ def test_a_server_that_is_killed_while_nothing_happens_gives_no_short_answer_whe
         eventually(lambda: questions.answered > answered + 20, 20)
         assert refused
         history.prove(watches)
+
+
+@forgets
+def test_a_history_that_is_killed_alone_is_read_again_at_once(server: CqlNode, history: FollowingHistory) -> None:
+    with history.watching("alice", "bob") as watches, ExactQuestions(history.address, history.ledger) as questions:
+        with PublishedLoad(history, LOAD_BATCHES, LOAD_SECONDS) as load:
+            load.wait_for(0.4)
+            history.service.kill()
+            history.service.start()
+            answered = questions.answered
+            eventually(lambda: questions.answered > answered + 20, 20)
+            load.finish(60)
+        assert server.is_running
+        assert not history.service.logged("writing again")
+        history.prove(watches)
+
+
+@forgets
+def test_a_history_whose_server_is_restarted_while_it_is_down_writes_again_what_that_forgot(
+    server: CqlNode, history: FollowingHistory
+) -> None:
+    history.publish(600)
+    history.wait_until_equal()
+    with history.watching("alice", "bob") as watches, ExactQuestions(history.address, history.ledger):
+        history.service.kill()
+        server.kill()
+        server.start()
+        assert rows_missing(history.settings, history.ledger.ledger_id, history.batches) > FORGOTTEN_MIN
+        history.service.start()
+        history.prove(watches)
+        assert history.service.logged('"written again"')
 
 
 @forgets

@@ -3,17 +3,20 @@ and what is called safe was acknowledged long enough ago, whoever had which user
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import pytest
 
 from services.order_history.stores import Checkpoint, StoreDamaged, StoreUnavailable
 from services.order_history.stores.cql_checkpoints import CqlCheckpoints
+from services.order_history.stores.cql_connections import Server
+from services.order_history.stores.cql_losses import Losses
 from services.order_history.user_share import ALL_USERS, SHARDS, UserShare
 
 SAFE_SECONDS = 10.0
 LEDGER_ID = "00112233aabbccdd"
+SERVER = "8d2ab372-35b8-4d2c-a7a7-3c1d2dd2a5f7"
 LOW, HIGH = UserShare(0, 127), UserShare(128, 255)
 
 
@@ -26,57 +29,65 @@ class Written(NamedTuple):
 
 
 class Statement:
-    """The one write that there is."""
+    """One of the two writes that there are."""
 
-    def __init__(self, values: tuple[Any, ...] = ()) -> None:
+    def __init__(self, table: str, values: tuple[Any, ...] = ()) -> None:
+        self.table = table
         self.values = values
 
     def bind(self, values: tuple[Any, ...]) -> "Statement":
         """With values."""
-        return Statement(values)
+        return Statement(self.table, values)
 
 
-class Table:
-    """The table of checkpoints in memory, in the place of a session; it can forget, and be ``down``."""
+class Tables:
+    """The tables of checkpoints and of servers in memory, in the place of a session. The one server that has them can forget,
+    which takes a start; and be ``down``.
+    """
 
     def __init__(self) -> None:
         self.now = 1_000.0
         self.down = False
-        self._versions: dict[str, list[Written]] = {}
+        self.started = 1
+        self._versions: dict[tuple[str, str], list[Written]] = {}
 
     def clock(self) -> float:
         """Monotonic seconds."""
         return self.now
 
-    def prepare(self, _cql: str) -> Statement:
+    def prepare(self, cql: str) -> Statement:
         """See CqlSession."""
-        return Statement()
+        return Statement("servers" if "servers" in cql else "checkpoints")
 
-    def write_all(self, statements: Sequence[Statement]) -> None:
+    def write_all(self, statements: Iterable[Statement]) -> None:
         """See CqlSession."""
         if self.down:
             raise StoreUnavailable("down")
         for statement in statements:
             *values, timestamp = statement.values
-            self._versions.setdefault(values[0], []).append(Written(self.now, timestamp, tuple(values)))
+            versions = self._versions.setdefault((statement.table, values[0]), [])
+            versions.append(Written(self.now, timestamp, tuple(values)))
 
-    def execute(self, _cql: str) -> list[tuple[Any, ...]]:
+    def execute(self, cql: str, values: tuple[str] | None = None) -> list[tuple[Any, ...]]:
         """See CqlSession: the version with the highest timestamp counts."""
-        return [max(versions, key=lambda written: written.timestamp).values for versions in self._versions.values()]
+        table = "servers" if "servers" in cql else "checkpoints"
+        rows = [max(v, key=lambda written: written.timestamp).values for (of, _), v in self._versions.items() if of == table]
+        return rows if values is None else [row[1:] for row in rows if row[0] == values[0]]
 
     def forget(self, chance: random.Random) -> None:
-        """Lose some of what was acknowledged less than SAFE_SECONDS ago."""
-        for consumer, versions in list(self._versions.items()):
+        """Start anew without some of what was acknowledged less than SAFE_SECONDS ago."""
+        self.started += 1
+        for key, versions in list(self._versions.items()):
             young = next((i for i, version in enumerate(versions) if version.at > self.now - SAFE_SECONDS), len(versions))
             cut = chance.randint(young, len(versions))
             if cut:
-                self._versions[consumer] = versions[:cut]
+                self._versions[key] = versions[:cut]
             else:
-                del self._versions[consumer]
+                del self._versions[key]
 
-    def open(self, share: UserShare) -> CqlCheckpoints:
+    def open(self, share: UserShare, quiet_since: Callable[[], float] = lambda: 0.0) -> CqlCheckpoints:
         """As a process with that share does."""
-        return CqlCheckpoints(self, share, SAFE_SECONDS, self.clock, is_whole=lambda: True)  # type: ignore[arg-type]
+        return CqlCheckpoints(self, share, SAFE_SECONDS, self.clock, quiet_since)  # type: ignore[arg-type]
 
 
 def at(sequence: int) -> Checkpoint:
@@ -84,11 +95,11 @@ def at(sequence: int) -> Checkpoint:
 
 
 @pytest.fixture
-def table() -> Table:
-    return Table()
+def table() -> Tables:
+    return Tables()
 
 
-def test_what_was_acknowledged_is_safe_only_after_the_time_that_a_disk_needs(table: Table) -> None:
+def test_what_was_acknowledged_is_safe_only_after_the_time_that_a_disk_needs(table: Tables) -> None:
     checkpoints = table.open(ALL_USERS)
     for sequence, after_seconds, safe_sequence in ((10, 0.0, 0), (20, 6.0, 0), (30, 3.9, 0), (40, 0.2, 10), (50, 20.0, 40)):
         table.now += after_seconds
@@ -98,7 +109,7 @@ def test_what_was_acknowledged_is_safe_only_after_the_time_that_a_disk_needs(tab
         assert (again.current, again.safe_sequence) == (at(sequence), safe_sequence)
 
 
-def test_a_start_takes_nothing_for_safe_that_the_process_before_it_did_not(table: Table) -> None:
+def test_a_start_takes_nothing_for_safe_that_the_process_before_it_did_not(table: Tables) -> None:
     table.open(ALL_USERS).reach(at(10), 10)
     table.now += 1_000
     checkpoints = table.open(ALL_USERS)
@@ -106,7 +117,7 @@ def test_a_start_takes_nothing_for_safe_that_the_process_before_it_did_not(table
     assert checkpoints.safe_sequence == 0
 
 
-def test_nothing_moves_while_the_store_is_down(table: Table) -> None:
+def test_nothing_moves_while_the_store_is_down(table: Tables) -> None:
     checkpoints = table.open(ALL_USERS)
     checkpoints.reach(at(10), 10)
     table.now += SAFE_SECONDS
@@ -119,27 +130,27 @@ def test_nothing_moves_while_the_store_is_down(table: Table) -> None:
     assert (checkpoints.current, checkpoints.safe_sequence) == (at(20), 10)
 
 
-def reached(table: Table, share: UserShare, safe_sequence: int, sequence: int) -> None:
+def reached(table: Tables, share: UserShare, safe_sequence: int, sequence: int) -> None:
     checkpoints = table.open(share)
     checkpoints.reach(at(safe_sequence), safe_sequence)
     table.now += SAFE_SECONDS
     checkpoints.reach(at(sequence), sequence)
 
 
-def test_a_part_begins_where_the_whole_was(table: Table) -> None:
+def test_a_part_begins_where_the_whole_was(table: Tables) -> None:
     reached(table, ALL_USERS, 10, 20)
     part = table.open(HIGH)
     assert (part.current, part.safe_sequence) == (at(20), 10)
 
 
-def test_the_whole_begins_at_the_farthest_part_and_writes_again_from_where_all_are_safe(table: Table) -> None:
+def test_the_whole_begins_at_the_farthest_part_and_writes_again_from_where_all_are_safe(table: Tables) -> None:
     reached(table, LOW, 10, 20)
     reached(table, HIGH, 40, 50)
     whole = table.open(ALL_USERS)
     assert (whole.current, whole.safe_sequence) == (at(50), 10)
 
 
-def test_an_old_row_of_the_same_share_does_not_hide_what_others_did_since(table: Table) -> None:
+def test_an_old_row_of_the_same_share_does_not_hide_what_others_did_since(table: Tables) -> None:
     reached(table, ALL_USERS, 1, 2)
     reached(table, LOW, 10, 20)
     reached(table, HIGH, 15, 30)
@@ -147,7 +158,7 @@ def test_an_old_row_of_the_same_share_does_not_hide_what_others_did_since(table:
     assert (whole.current, whole.safe_sequence) == (at(30), 10)
 
 
-def test_of_users_that_nobody_had_nothing_is_stored(table: Table) -> None:
+def test_of_users_that_nobody_had_nothing_is_stored(table: Tables) -> None:
     reached(table, LOW, 10, 20)
     some = table.open(UserShare(100, 200))
     assert (some.current, some.safe_sequence) == (at(20), 0)
@@ -155,7 +166,7 @@ def test_of_users_that_nobody_had_nothing_is_stored(table: Table) -> None:
     assert (none.current, none.safe_sequence) == (Checkpoint("", 0, 0, b""), 0)
 
 
-def test_a_rewrite_moves_the_row_only_without_a_hole_and_never_back(table: Table) -> None:
+def test_a_rewrite_moves_the_row_only_without_a_hole_and_never_back(table: Tables) -> None:
     reached(table, LOW, 10, 20)
     reached(table, HIGH, 15, 30)
     whole = table.open(ALL_USERS)
@@ -167,11 +178,20 @@ def test_a_rewrite_moves_the_row_only_without_a_hole_and_never_back(table: Table
     assert whole.current == at(30)
 
 
-def test_checkpoints_of_two_ledgers_are_refused(table: Table) -> None:
+def test_checkpoints_of_two_ledgers_are_refused(table: Tables) -> None:
     table.open(LOW).reach(at(10), 10)
     table.open(HIGH).reach(Checkpoint("f" * 16, 1, 5, b"other"), 5)
     with pytest.raises(StoreDamaged, match="several ledgers"):
         table.open(ALL_USERS)
+
+
+def test_only_the_share_itself_knows_which_servers_have_all_of_it(table: Tables) -> None:
+    reached(table, ALL_USERS, 10, 20)
+    table.open(ALL_USERS).know({SERVER: 1})
+    assert table.open(ALL_USERS).known_servers == {SERVER: 1}
+    assert table.open(HIGH).known_servers == {}
+    reached(table, LOW, 20, 30)
+    assert table.open(ALL_USERS).known_servers == {}
 
 
 class Shards:
@@ -204,14 +224,26 @@ def random_shares(chance: random.Random) -> list[UserShare]:
     return [UserShare(first, after - 1) for first, after in zip([0, *cuts], [*cuts, SHARDS], strict=True)]
 
 
-def live(table: Table, shards: Shards, share: UserShare, ledger_end: int, chance: random.Random) -> None:
+def live(table: Tables, shards: Shards, share: UserShare, ledger_end: int, chance: random.Random) -> None:
     """One process from its start to its kill, which may come at any moment."""
-    checkpoints = table.open(share)
+    losses = Losses(table.clock)
+    losses.connected(Server("127.0.0.1", SERVER, table.started))
+    checkpoints = table.open(share, lambda: losses.quiet_since)
     safe, current = checkpoints.safe_sequence, checkpoints.current.sequence
     for rows in shards.of(share):
         assert all(rows[sequence] <= table.now - SAFE_SECONDS for sequence in range(1, safe + 1))
-    sequence = safe
-    while sequence < ledger_end:
+    losses.begin({SERVER}, checkpoints.known_servers, is_whole=safe == current)
+    checkpoints.know(losses.whole_servers())
+    sequence = current if losses.are_settled else safe
+    while True:
+        if sequence >= current:
+            assert all(rows.keys() >= set(range(1, sequence + 1)) for rows in shards.of(share)), "this may be read"
+            if not losses.are_settled:
+                checkpoints.write_again()
+                losses.settle(losses.newest_open)
+                checkpoints.know(losses.whole_servers())
+            if sequence >= ledger_end:
+                return
         first, sequence = sequence + 1, min(sequence + chance.randint(1, 9), current if sequence < current else ledger_end)
         shards.write(share, first, sequence, table.now)
         if chance.random() < 0.03:
@@ -220,15 +252,13 @@ def live(table: Table, shards: Shards, share: UserShare, ledger_end: int, chance
             checkpoints.reach_again(first, at(sequence), sequence)
         else:
             checkpoints.reach(at(sequence), sequence)
-        if sequence >= current:
-            assert all(rows.keys() >= set(range(1, sequence + 1)) for rows in shards.of(share))
         table.now += chance.choice((0.0, 0.5, 4.0))
         if chance.random() < 0.03:
             return
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_whoever_has_which_users_and_is_killed_nothing_is_missing_that_is_not_written_again(table: Table, seed: int) -> None:
+def test_whoever_has_which_users_and_is_killed_nothing_is_missing_that_is_not_written_again(table: Tables, seed: int) -> None:
     chance = random.Random(seed)
     shards, ledger_end = Shards(), 0
     for _ in range(12):

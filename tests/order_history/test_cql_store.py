@@ -1,6 +1,7 @@
 """What is a CQL store's own: times on every write, rows that come back from the dead, servers that forget, and its schema."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,24 @@ def change(settings: CqlSettings, cql: str) -> None:
     session.use_keyspace()
     session.execute(SimpleStatement(cql))
     session.close()
+
+
+def forget_servers(settings: CqlSettings) -> None:
+    """As if each had been restarted since the store was closed."""
+    change(settings, "TRUNCATE servers")
+
+
+def lose_server(store: CqlHistoryStore, *, is_restarted: bool = True) -> None:
+    """As the connections tell it: the server is gone, and back."""
+    (server,) = store._losses._connections
+    connections = store._losses._connections[server]
+    for _ in range(connections):
+        store._losses.disconnected(server)
+    if is_restarted:
+        assert server.started is not None
+        server = server._replace(started=server.started + 1)
+    for _ in range(connections):
+        store._losses.connected(server)
 
 
 def test_every_write_says_the_time_of_its_ledger_command(
@@ -130,13 +149,35 @@ def test_an_open_order_that_came_back_from_the_dead_is_found_out(
             settings,
             "INSERT INTO active_orders (user_id, order_id, sequence, batch_end, symbol, exec_type, timestamp, message) "
             f"VALUES ('{update.user_id}', {update.order_id}, {update.sequence}, {update.sequence}, '{update.symbol}', "
-            f"{update.exec_type}, 1, 0x{update.SerializeToString().hex()})",
+            # Past its delete, which this server still has.
+            f"{update.exec_type}, {ledger.time}, 0x{update.SerializeToString().hex()}) USING TIMESTAMP {ledger.time}",
         )
     session = CqlSession(settings)
     session.use_keyspace()
     assert session.execute("SELECT count(*) FROM active_orders") == [(len(alive) + len(dead),)]
     session.close()
     assert [update.order_id for update in store.active_orders.read_all()] == alive
+    session = CqlSession(settings)
+    session.use_keyspace()
+    assert session.execute("SELECT count(*) FROM active_orders") == [(len(alive),)], "they are deleted once more"
+    session.close()
+
+
+def test_a_start_is_not_kept_out_by_the_many_orders_that_ended_before_it(tmp_path: Path) -> None:
+    """A server ends a read that passes too many deleted rows, of which a busy user leaves hundreds of thousands an hour."""
+    builder = LedgerBuilder()
+    builder.open_market(USERS)
+    few = {"tombstone_warn_threshold": "100", "tombstone_failure_threshold": "200"}  # 100 000 where nobody says anything
+    with CqlNode(tmp_path / "node", settings=few) as node:
+        settings = parse_cql_address(f"scylla://{node.contact_point}/busy?timeout_seconds=30")
+        schema.apply_schema(settings)
+        store = CqlHistoryStore(settings)
+        while len(builder.orders) < 1_000:
+            builder.live_on(100, USERS, ("BTC-USD",))
+        store.apply(chunk_of(builder))
+        time.sleep(2)  # a server knows the times of deletes in whole seconds
+        assert [update.order_id for update in store.active_orders.read_all()] == [o.order_id for o in builder.open_orders()]
+        store.close()
 
 
 @pytest.mark.torture
@@ -195,8 +236,23 @@ def test_rows_are_safe_once_they_are_older_than_the_servers_memory(settings: Cql
         now += 25.0
     store.close()
     # The last checkpoint was written 25, 50 and 75 s after the three before it.
+    forget_servers(settings)
     store = CqlHistoryStore(settings, sizes=SMALL)
     assert store.due_rewrite() == Rewrite(ends[0], ends[3], store.checkpoint().hash, 1)
+    store.close()
+
+
+def test_a_start_writes_nothing_again_where_all_servers_run_since_before(settings: CqlSettings, ledger: LedgerBuilder) -> None:
+    empty_tables(settings)
+    store = CqlHistoryStore(settings, sizes=SMALL)
+    store.apply(chunk_of(ledger))
+    store.close()
+    store = CqlHistoryStore(settings, sizes=SMALL)
+    assert store.due_rewrite() is None
+    store.close()
+    forget_servers(settings)
+    store = CqlHistoryStore(settings, sizes=SMALL)
+    assert store.due_rewrite() == Rewrite(0, ledger.sequence, store.checkpoint().hash, 1)
     store.close()
 
 
@@ -218,18 +274,35 @@ def test_what_a_lost_server_may_have_forgotten_gets_no_safer_by_waiting(settings
         return rewrite.after_sequence
 
     apply_next()
-    store._losses.note("a server")
+    lose_server(store)
     now += 61.0
     apply_next()  # what waited for the server comes first
     assert rewritten_from() == 0
     now += 5.0
     apply_next()
-    store._losses.note("the server, which has not synced what was written again")
+    lose_server(store)  # which has not synced what was written again
     assert rewritten_from() == 0
     now += 61.0
     apply_next()
-    store._losses.note("the server")
+    lose_server(store)
     assert rewritten_from() == ends[2]
+    store.close()
+
+
+def test_what_a_server_has_that_hung_gets_no_safer_while_it_hangs(settings: CqlSettings, ledger: LedgerBuilder) -> None:
+    empty_tables(settings)
+    now = 1_000.0
+    store = CqlHistoryStore(settings, sizes=SMALL, clock=lambda: now)
+    store.apply(chunk_of(ledger, ledger.batches[:10]))
+    end = store.checkpoint().sequence
+    now += 61.0
+    lose_server(store, is_restarted=False)
+    assert store.due_rewrite() is None
+    store.apply(chunk_of(ledger, ledger.batches[10:20]))
+    assert store._checkpoints.safe_sequence == 0
+    now += 61.0
+    store.apply(chunk_of(ledger, ledger.batches[20:30]))
+    assert store._checkpoints.safe_sequence > end
     store.close()
 
 
@@ -238,12 +311,12 @@ async def test_reads_wait_until_what_was_lost_is_written_again(settings: CqlSett
     hasty = parse_cql_address(str(settings) + "?timeout_seconds=1")
     store = CqlHistoryStore(hasty, sizes=SMALL)
     store.apply(chunk_of(ledger))
-    store._losses.note("a server")
+    lose_server(store)
     with pytest.raises(StoreUnavailable, match="written again"):
         await store.order_history.latest_update(1)
     rewrite = store.due_rewrite()
     assert rewrite is not None
-    store._losses.note("another server")  # meanwhile
+    lose_server(store)  # meanwhile
     store.settle(rewrite)
     assert store.due_rewrite() is not None
     store.settle(store.due_rewrite())  # type: ignore[arg-type]

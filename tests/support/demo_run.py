@@ -13,6 +13,8 @@ from services.cli.demo.replay import Sending
 from tests.support.exchange_process import Background, Exchange
 
 ITEMS_PER_MESSAGE = 100
+# A history whose store has lost a server answers nothing until the last minute is written again.
+_PATIENCE_SECONDS = 240
 DEMO_USERS = ("bids", "asks")
 
 
@@ -53,7 +55,8 @@ class DemoProcess:
     def __init__(self, exchange: Exchange, minutes: float | None) -> None:
         self._command = [
             sys.executable, "-m", "services.cli", "demo", "-o", "json", "--engine", exchange.engine_address,
-            "--history", exchange.history_address, *([] if minutes is None else ["--minutes", str(minutes)]),
+            "--history", exchange.history_address, "--patience", str(_PATIENCE_SECONDS),
+            *([] if minutes is None else ["--minutes", str(minutes)]),
         ]  # fmt: skip
         self._output, self._errors = exchange.folder / "demo.json", exchange.folder / "demo.log"
 

@@ -16,6 +16,8 @@ from tests.support.cql_server import CommitlogSync, CqlNode, CqlRing
 from tests.torture.faults import Rig, both_killed, engine_killed, engine_terminated, history_killed, history_terminated
 
 SYNC_SECONDS = 10
+# As little as an operator may say, and what is so where none says anything.
+_SAFE_SECONDS = (SYNC_SECONDS + 5, 60)
 # Syncs every 10 s, as servers do by default; with compression what was not synced is in the server's memory alone.
 _SETTINGS: dict[str, tuple[CommitlogSync, dict[str, str]]] = {
     "forgets nothing": ("batch", {}),
@@ -65,7 +67,9 @@ def one_server(folder: Path, chance: random.Random) -> Iterator[Servers]:
         node.stop()
         node.start()
         address = f"scylla://{cable.address if cable else node.contact_point}/torture?timeout_seconds=5"
-        yield Servers([node], lambda: None, direct, address, f"one that {kind}", cable)
+        safe = chance.choice(_SAFE_SECONDS)
+        kind = f"one that {kind}, safe after {safe} s"
+        yield Servers([node], lambda: None, direct, f"{address}&safe_seconds={safe}", kind, cable)
 
 
 @contextmanager
@@ -78,7 +82,9 @@ def three_servers(folder: Path, chance: random.Random) -> Iterator[Servers]:
         if kind == "forgets":
             time.sleep(SYNC_SECONDS + 1)
         address = f"scylla://{ring.contact_points}/torture?timeout_seconds=5"
-        yield Servers(ring.nodes, ring.wait_until_whole, direct, address, f"three that each {kind}")
+        safe = chance.choice(_SAFE_SECONDS)
+        kind = f"three that each {kind}, safe after {safe} s"
+        yield Servers(ring.nodes, ring.wait_until_whole, direct, f"{address}&safe_seconds={safe}", kind)
 
 
 def server_killed(rig: StoreRig, chance: random.Random) -> None:

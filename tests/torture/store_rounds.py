@@ -127,4 +127,10 @@ def _prove_stopped(rig: StoreRig, ledger: WrittenLedger) -> None:
 
 
 def _rewrites(exchange: Exchange) -> dict[str, object]:
-    return {"losses": exchange.history.count("connection to a server"), "rewrites": exchange.history.count('"written again"')}
+    texts = {
+        "losses": "server of the store lost",
+        "back": "forgotten nothing",
+        "restarted": "started anew",
+        "rewrites": '"written again"',
+    }
+    return {name: exchange.history.count(text) for name, text in texts.items()}

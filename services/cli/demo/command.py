@@ -48,6 +48,9 @@ def demo(
         typer.Option("--symbol", help="An instrument without fees or least notional, prices in 0.01, quantities in 0.00000001."),
     ] = SYMBOL,
     store: Store = None,
+    patience: Annotated[
+        float, typer.Option("--patience", metavar="SECONDS", min=0, help="How long to wait for a service that is away.")
+    ] = PATIENCE_SECONDS,
     output: Format = Output.TABLE,
 ) -> None:
     """Replay half an hour of a real exchange's order flow and prove that what came out equals what the exchange recorded.
@@ -67,8 +70,8 @@ def demo(
         option = "--data-dir" if data_dir is not None else "--store"
         raise Failure(USAGE, f"{option} is for the services that the demo starts itself: leave out --engine and --history")
     flow = flow_of(fetch(), minutes)
-    with Interrupts(), _services(engine, history, data_dir, store) as (engine_service, history_service, require_alive):
-        sending = Sending(symbol, items, speed, PATIENCE_SECONDS, require_alive)
+    with Interrupts(), _services(engine, history, data_dir, store, patience) as (engine_service, history_service, require_alive):
+        sending = Sending(symbol, items, speed, patience, require_alive)
         report = run(engine_service, history_service, flow, sending)
     report = {"source": "ob-analytics 0.1.0, Bitstamp BTC/USD 2026-05-02", "minutes": minutes, **report}
     if output is Output.TABLE:
@@ -115,7 +118,7 @@ def _wait_until_stored(history: "History", position: str) -> str:
 
 @contextmanager
 def _services(
-    engine: str | None, history: str | None, data_dir: Path | None, store: str | None
+    engine: str | None, history: str | None, data_dir: Path | None, store: str | None, patience_seconds: float
 ) -> Iterator[tuple["Engine", "History", Callable[[], None]]]:
     """The two services to use, and what tells whether those that we started are still there."""
     from services.cli.client import Engine, History
@@ -127,8 +130,8 @@ def _services(
             local = stack.enter_context(LocalExchange(data_dir, Listen(), EXCHANGE_CONFIG, lambda _name, _line: None, store))
             engine, history, require_alive = local.engine_address, local.history_address, local.require_alive
         yield (
-            stack.enter_context(Engine(engine, CALL_SECONDS, PATIENCE_SECONDS)),
-            stack.enter_context(History(history, CALL_SECONDS, PATIENCE_SECONDS)),
+            stack.enter_context(Engine(engine, CALL_SECONDS, patience_seconds)),
+            stack.enter_context(History(history, CALL_SECONDS, patience_seconds)),
             require_alive,
         )
 

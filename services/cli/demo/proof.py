@@ -70,7 +70,8 @@ def _stored(history: History, user_id: str, after: str, position: str, check: Ch
     # Each order counts its updates from 1, so its newest tells how many there are in all.
     expected = sum(order.update_number for order in user.latest.values())
     streamed: dict[int, int] = {}
-    for news in follow(history, history_pb2.WatchOrdersRequest(user_id=user_id, after=after), patience_seconds=60):
+    watch = history_pb2.WatchOrdersRequest(user_id=user_id, after=after)
+    for news in follow(history, watch, patience_seconds=history.retry_seconds):
         for update in news.orders:
             user.updates += 1
             if update.user_update_number != user.updates:

@@ -44,14 +44,14 @@ class Checkpoint(NamedTuple):
 
 class Rewrite(NamedTuple):
     """What has to be written again, since a server that acknowledged it may have forgotten it: the rows of the ledger's batches
-    after ``after_sequence`` (0: from the first) up to ``until_sequence``, which ends a batch with ``hash``. ``losses`` says how
-    many losses were known when it was asked for.
+    after ``after_sequence`` (0: from the first) up to ``until_sequence``, which ends a batch with ``hash``. ``loss`` is the
+    number of the newest loss that it is for.
     """
 
     after_sequence: int
     until_sequence: int
     hash: bytes
-    losses: int
+    loss: int
 
 
 class StoredRow(NamedTuple):
@@ -208,7 +208,9 @@ class HistoryStore(Protocol):
         ...
 
     def due_rewrite(self) -> Rewrite | None:
-        """What has to be written again before anything may be read; None for nothing, always so where a store cannot forget."""
+        """What has to be written again before anything may be read; None for nothing, always so where a store cannot forget. Less
+        may be due than a moment before, where a lost server is back that has forgotten nothing.
+        """
         ...
 
     def rewrite(self, chunk: Chunk) -> None:

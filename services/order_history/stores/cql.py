@@ -3,7 +3,7 @@ repeated: whole rows that follow from the ledger alone, with the ledger's times 
 acknowledged before the checkpoint moves.
 
 A server with a periodic commit log can forget what it acknowledged in its last seconds. So the checkpoint also holds a safe
-sequence, and whatever comes after it is written again at a start, and when a connection to a server was lost.
+sequence, and whatever comes after it is written again when a server was lost, and at a start unless all servers run since before.
 """
 
 import time
@@ -62,10 +62,13 @@ class CqlActiveOrders:
         self._session.write_all(self._writes.deletes(orders))
 
     def read_all(self) -> Iterator[StoredUpdate]:
-        """See ActiveOrdersRepository. A row can come back after its delete was forgotten: its row in order_history tells."""
+        """See ActiveOrdersRepository. A row can come back after its delete was forgotten: its row in order_history tells, and it is
+        deleted once more.
+        """
         rows = (StoredUpdate._make(row) for row in self._session.scan(self._all))
         mine = sorted((u for u in rows if self._share.owns(u.user_id)), key=lambda u: u.order_id)
         ended = self._ended_of(mine)
+        self._session.write_all(self._writes.deletes_of_returned(update for update in mine if update.order_id in ended))
         return (update for update in mine if update.order_id not in ended)
 
     def _ended_of(self, updates: Iterable[StoredUpdate]) -> set[int]:
@@ -121,13 +124,13 @@ class CqlHistoryStore:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sizes = sizes
-        self._losses = Losses()
-        self._session = CqlSession(settings, self._losses.note)
+        self._losses = Losses(clock)
+        self._session = CqlSession(settings, self._losses)
         try:
             check_schema(self._session, settings)
             self._writes = CqlWrites(self._session)
             self._checkpoints = CqlCheckpoints(
-                self._session, share, settings.safe_seconds, clock, is_whole=lambda: self._losses.are_settled
+                self._session, share, settings.safe_seconds, clock, lambda: self._losses.quiet_since
             )
             self.active_orders: Final = CqlActiveOrders(self._session, self._writes, sizes, share)
             self.order_history: Final = CqlOrderHistory(
@@ -138,11 +141,10 @@ class CqlHistoryStore:
                 self._losses,
                 settings.timeout_seconds,
             )
+            self._begin()
         except BaseException:
             self._session.close()
             raise
-        # What a server forgot before we came cannot be known: begin as after a loss.
-        self._losses.begin(is_whole=self._checkpoints.safe_sequence == self._checkpoints.current.sequence)
 
     def checkpoint(self) -> Checkpoint:
         """See HistoryStore."""
@@ -158,11 +160,10 @@ class CqlHistoryStore:
 
     def due_rewrite(self) -> Rewrite | None:
         """See HistoryStore."""
-        losses = self._losses.count
-        if self._losses.are_settled:
+        if not (loss := self._losses.newest_open):
             return None
         at = self.checkpoint()
-        rewrite = Rewrite(self._checkpoints.safe_sequence, at.sequence, at.hash, losses)
+        rewrite = Rewrite(self._checkpoints.safe_sequence, at.sequence, at.hash, loss)
         if rewrite.after_sequence < rewrite.until_sequence:
             return rewrite
         self.settle(rewrite)
@@ -176,7 +177,8 @@ class CqlHistoryStore:
     def settle(self, rewrite: Rewrite) -> None:
         """See HistoryStore."""
         self._checkpoints.write_again()
-        self._losses.settle(rewrite.losses)
+        self._losses.settle(rewrite.loss)
+        self._checkpoints.know(self._losses.whole_servers())
 
     def rows_of(self, chunk: Chunk) -> Iterator[StoredRow]:
         """See HistoryStore."""
@@ -191,6 +193,13 @@ class CqlHistoryStore:
     def close(self) -> None:
         """See HistoryStore."""
         self._session.close()
+
+    def _begin(self) -> None:
+        """What a server forgot that was restarted before we came cannot be known: begin as after its loss."""
+        checkpoints = self._checkpoints
+        is_whole = checkpoints.safe_sequence == checkpoints.current.sequence
+        self._losses.begin(self._session.members(), checkpoints.known_servers, is_whole=is_whole)
+        checkpoints.know(self._losses.whole_servers())
 
     def _write_rows(self, chunk: Chunk) -> None:
         self._session.write_all(

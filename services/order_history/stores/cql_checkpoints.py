@@ -1,10 +1,11 @@
-"""How far the history has come in a CQL store. Each process has a row for its share of the users; one whose share is another than
-before begins from the rows of all that had a part of it.
+"""How far the history has come in a CQL store, and which servers have all of that. Each process has a row for its share of the
+users; one whose share is another than before begins from the rows of all that had a part of it.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from services.order_history.stores import Checkpoint, StoreDamaged
 from services.order_history.stores.cql_session import CqlSession
@@ -31,9 +32,9 @@ class CqlCheckpoints:
     """The share's checkpoint. ``current`` is how far the farthest of those is that had a part of the share; all rows of the share
     are stored, and safe from being forgotten, up to ``safe_sequence`` (at most that).
 
-    ``safe_seconds``: after how long an acknowledged write is surely on its servers' disks; ``clock``: monotonic seconds;
-    ``is_whole``: false from when a server was lost until what it may have forgotten is written again. Nothing gets safer
-    meanwhile: a server that is away syncs nothing.
+    ``known_servers`` are those that have forgotten nothing of the share since the starts that stand there; none where the share
+    begins from the rows of others. ``safe_seconds``: after how long an acknowledged write is surely on its servers' disks;
+    ``clock``: monotonic seconds; ``quiet_since``: since when no server was lost (see Losses).
     """
 
     def __init__(
@@ -42,26 +43,31 @@ class CqlCheckpoints:
         share: UserShare,
         safe_seconds: float,
         clock: Callable[[], float],
-        is_whole: Callable[[], bool],
+        quiet_since: Callable[[], float],
     ) -> None:
         self._session = session
         self._share = share
         self._safe_seconds = safe_seconds
         self._clock = clock
-        self._is_whole = is_whole
+        self._quiet_since = quiet_since
         self._insert = session.prepare(f"INSERT INTO checkpoints ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?")
+        self._insert_server = session.prepare(
+            # A server's starts only rise, so the start is its own time.
+            "INSERT INTO servers (consumer, host_id, started) VALUES (?, ?, ?) USING TIMESTAMP ?"
+        )
         self._acknowledged: deque[tuple[float, int]] = deque()
         self._newest: tuple[Checkpoint, int] | None = None
+        self.known_servers: dict[str, int] = {}
         self.current, self.safe_sequence, self._own_sequence = self._read()
 
     def reach(self, checkpoint: Checkpoint, timestamp: int) -> None:
         """All rows of the share up to ``checkpoint`` are acknowledged; ``timestamp`` is that of its last command (microseconds).
         Raises StoreUnavailable: then nothing has moved.
         """
-        now = self._clock()
+        now, quiet_since = self._clock(), self._quiet_since()
         safe_sequence = self.safe_sequence
         for acknowledged_at, sequence in self._acknowledged:
-            if now - acknowledged_at < self._safe_seconds or not self._is_whole():
+            if now - max(acknowledged_at, quiet_since) < self._safe_seconds:
                 break
             safe_sequence = sequence
         self._write(checkpoint, safe_sequence, timestamp)
@@ -82,13 +88,17 @@ class CqlCheckpoints:
             self.reach(checkpoint, timestamp)
 
     def write_again(self) -> None:
-        """All that was not safe is acknowledged anew. Write the row once more too, since a server may have forgotten it. Raises
-        StoreUnavailable.
-        """
+        """Write the row once more, which a server may have forgotten like all that was not safe. Raises StoreUnavailable."""
         if self._newest is not None:
             self._write(self._newest[0], self.safe_sequence, self._newest[1])
-        if self._acknowledged:
-            self._acknowledged = deque([(self._clock(), self._acknowledged[-1][1])])
+
+    def know(self, servers: Mapping[str, int]) -> None:
+        """These servers have forgotten nothing of the share since their starts. Raises StoreUnavailable."""
+        fresh = {host_id: started for host_id, started in servers.items() if self.known_servers.get(host_id) != started}
+        self._session.write_all(
+            self._insert_server.bind((str(self._share), UUID(host_id), started, started)) for host_id, started in fresh.items()
+        )
+        self.known_servers |= fresh
 
     def _write(self, checkpoint: Checkpoint, safe_sequence: int, timestamp: int) -> None:
         ledger_id, epoch, sequence, ledger_hash = checkpoint
@@ -108,6 +118,9 @@ class CqlCheckpoints:
         farthest = max((row for row in best if row), key=lambda row: row.sequence, default=None)
         if farthest is None:
             return Checkpoint("", 0, 0, b""), 0, 0
+        if all(row and row.consumer == str(self._share) for row in best):
+            servers = self._session.execute("SELECT host_id, started FROM servers WHERE consumer = %s", (str(self._share),))
+            self.known_servers = {str(host_id): started for host_id, started in servers}
         safe_sequence = min(row.safe_sequence if row else 0 for row in best)
         own_sequence = max([safe_sequence, *(row.sequence for row in rows if row.consumer == str(self._share))])
         return Checkpoint(farthest.ledger_id, farthest.epoch, farthest.sequence, farthest.hash), safe_sequence, own_sequence

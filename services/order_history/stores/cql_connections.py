@@ -1,55 +1,80 @@
-"""Connections that tell when they were lost. A server that died may have forgotten, when it is back, what it acknowledged last,
-and can be spoken to again through a new connection only; so each lost one is told before there is a new one.
+"""Connections that say which server they lead to and since when it runs, and when they end. A connection cannot outlive the
+server's process, so a server that has been spoken to all the time, or runs since the same time as before, has forgotten nothing.
 
 The driver itself finds out that an idle connection has ended when the next heartbeat is due, and a server in a ring answers
 through the others before that.
 """
 
-from collections.abc import Callable
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
+from cassandra import ConsistencyLevel
 from cassandra.cluster import Cluster
+from cassandra.protocol import QueryMessage
 
 from services.order_history.stores import StoreRefused
 
 
-def telling_connections(on_lost: Callable[[str], None]) -> type:
-    """The driver's class of connections for one Cluster, whose lost ones call ``on_lost`` with the server's address in a thread
-    of the driver's: each that was in use and ended by the server's doing or an error, and the first one to a server that is
-    back, which may have died a second time while nobody was connected to it. Attempts that come to nothing are not told.
+class Server(NamedTuple):
+    """A process of a server: ``identity`` is the node's host_id, which it keeps over restarts; ``started`` is the number of its
+    start, which only rises (Cassandra's and ScyllaDB's ``gossip_generation``), None where it does not say.
     """
+
+    address: str
+    identity: str
+    started: int | None
+
+
+class ConnectionWatch(Protocol):
+    """Is told of connections, in threads of the driver's."""
+
+    def connected(self, server: Server) -> None:
+        """There is one more connection to ``server``, over which nothing was asked yet."""
+        ...
+
+    def disconnected(self, server: Server) -> None:
+        """There is one less, whoever ended it."""
+        ...
+
+
+def telling_connections(watch: ConnectionWatch) -> type:
+    """The driver's class of connections for one Cluster. Attempts that come to nothing are not told."""
     base: Any = Cluster.connection_class
     if iscoroutinefunction(base.handle_read):
         raise StoreRefused("the CQL driver has no libev here, without which it does not tell in time that a server was lost")
-    away = set[str]()
 
     class TellingConnection(base):  # type: ignore[misc] # the driver has no types
-        _is_reading = False
-
         @classmethod
-        def factory(cls, endpoint: Any, *arguments: Any, **named: Any) -> Any:
-            """Returns when the server has answered, before anything is asked of it."""
-            connection = super().factory(endpoint, *arguments, **named)
-            if str(endpoint) in away:
-                away.discard(str(endpoint))
-                on_lost(str(endpoint))
+        def factory(cls, endpoint: Any, timeout: float, *arguments: Any, **named: Any) -> Any:
+            """Returns when the server has said who it is, before anything else is asked of it."""
+            connection = super().factory(endpoint, timeout, *arguments, **named)
+            try:
+                server = _server_behind(connection, timeout)
+            except BaseException:
+                connection.close()
+                raise
+            watch.connected(server)
+            connection.__dict__["_told"] = server
+            if connection.is_closed:  # meanwhile
+                connection._tell_end()
             return connection
 
-        def handle_read(self, *arguments: Any) -> None:
-            """The end of what a server sends is found here."""
-            self._is_reading = True
-            try:
-                super().handle_read(*arguments)
-            finally:
-                self._is_reading = False
-
         def close(self) -> None:
-            """Called once by whoever wants it closed, the driver or we, and by itself where it was lost."""
-            was_lost = (self._is_reading or self.is_defunct) and self.connected_event.is_set()
-            if was_lost and not self.is_closed:
-                away.add(str(self.endpoint))
-                on_lost(str(self.endpoint))
+            """Called by whoever wants it closed, the driver or we, and by itself where it was lost."""
+            self._tell_end()
             super().close()
+            self._tell_end()  # the connection may have been told of meanwhile
+
+        def _tell_end(self) -> None:
+            if (server := self.__dict__.pop("_told", None)) is not None:
+                watch.disconnected(server)
 
     return TellingConnection
+
+
+def _server_behind(connection: Any, timeout_seconds: float) -> Server:
+    # All columns: one that a server does not have would be an error.
+    query = QueryMessage("SELECT * FROM system.local", ConsistencyLevel.ONE)
+    answer = connection.wait_for_response(query, timeout=timeout_seconds)
+    about = dict(zip(answer.column_names, answer.parsed_rows[0], strict=True))
+    return Server(str(connection.endpoint), str(about["host_id"]), about.get("gossip_generation"))

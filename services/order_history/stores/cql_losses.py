@@ -1,47 +1,129 @@
-"""Whether a CQL store has all that it acknowledged. It has not from the moment in which a server is lost, which may have
-forgotten its last seconds, until what that can be is written again.
+"""Whether a CQL store has all that it acknowledged. It may not from the moment in which a server is lost, which can have
+forgotten its last seconds, until the server is back and was not restarted, or what it may have forgotten is written again.
 """
 
 import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
 
 import structlog
 
+from services.order_history.stores.cql_connections import Server
+
 log = structlog.stdlib.get_logger(__name__)
+
+_BEFORE_US = ""
+"""In the place of a server's identity: whichever it was that forgot something before the store was opened."""
+
+
+class _Loss(NamedTuple):
+    number: int
+    started: int | None
+    """The start that the server has to say when it is back for nothing to be lost; None: whatever it says."""
+
+
+_NO_LOSS = _Loss(0, None)
 
 
 class Losses:
-    """How many losses there were, and up to which of them all is written again. Any thread may ask and tell."""
+    """The losses so far, and those that are not settled. Any thread may ask and tell; ``clock`` gives monotonic seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
-        self._count = self._settled = 0
-
-    @property
-    def count(self) -> int:
+        self._connections = Counter[Server]()
+        self._started: dict[str, int | None] = {}
+        self._open: dict[str, _Loss] = {}
+        self._has_begun = False
+        self._quiet_since = clock()
+        self.count = 0
         """Losses so far."""
-        return self._count
 
     @property
     def are_settled(self) -> bool:
         """Whether the store is whole."""
-        return self._count == self._settled
+        return not self._open
 
-    def note(self, address: str) -> None:
-        """A connection to the server at ``address`` was lost."""
+    @property
+    def newest_open(self) -> int:
+        """The number of the newest loss that is not settled, 0 where all are."""
         with self._lock:
-            was_whole = self.are_settled
-            self._count += 1
-        if not was_whole:  # a server has many connections, and all end with it
-            return
-        log.warning("connection to a server of the store lost: what it may have forgotten is written again", server=address)
+            return max((loss.number for loss in self._open.values()), default=0)
 
-    def settle(self, count: int) -> None:
-        """What the first ``count`` losses may have taken is written again."""
+    @property
+    def quiet_since(self) -> float:
+        """Since when the store is whole and was so without a break; infinite while it is not. A server that was away has synced
+        nothing meanwhile: what it acknowledged before that is no safer than what it acknowledges now.
+        """
         with self._lock:
-            self._settled = max(self._settled, count)
+            return float("inf") if self._open else self._quiet_since
 
-    def begin(self, *, is_whole: bool) -> None:
-        """The store was opened: what happened while it was is of no interest."""
+    def begin(self, members: Collection[str], known: Mapping[str, int], *, is_whole: bool) -> None:
+        """The store was opened, and is whole where ``is_whole`` says so or all ``members`` of the cluster run since the starts
+        that are ``known`` as those since which nothing was forgotten.
+        """
         with self._lock:
-            self._count += not is_whole
-            self._settled = self._count - (not is_whole)
+            running = {server.identity: server.started for server in self._connections if self._is_running(server)}
+            unchanged = all(running.get(member) == known.get(member, -1) for member in members)
+            if not (is_whole or unchanged):
+                self._add(_BEFORE_US, None)
+            self._quiet_since = self._clock()
+            self._has_begun = True
+
+    def connected(self, server: Server) -> None:
+        """See ConnectionWatch."""
+        with self._lock:
+            is_same = self._started.get(server.identity, -1) == server.started
+            if server.started is None:
+                is_same = self._connections[server] > 0
+            self._connections[server] += 1
+            self._started[server.identity] = server.started
+            if not self._has_begun:
+                return
+            lost_start = self._open.get(server.identity, _NO_LOSS).started
+            is_back = lost_start is not None and lost_start == server.started
+            if not is_same:
+                self._add(server.identity, None)
+            elif is_back:
+                del self._open[server.identity]
+                self._quiet_since = self._clock()
+        if not is_same:
+            log.warning("server of the store started anew: what it may have forgotten is written again", server=server.address)
+        elif is_back:
+            log.info("server of the store back, which has forgotten nothing", server=server.address)
+
+    def disconnected(self, server: Server) -> None:
+        """See ConnectionWatch. The server is lost with its last connection."""
+        with self._lock:
+            self._connections[server] -= 1
+            if self._connections[server] > 0:
+                return
+            del self._connections[server]
+            if self._started[server.identity] != server.started or not self._has_begun:
+                return
+            open_loss = self._open.get(server.identity)
+            self._add(server.identity, open_loss.started if open_loss else server.started)
+        log.warning("server of the store lost: what it may have forgotten is written again", server=server.address)
+
+    def settle(self, number: int) -> None:
+        """What the losses up to ``number`` may have taken is written again."""
+        with self._lock:
+            self._open = {identity: loss for identity, loss in self._open.items() if loss.number > number}
+            self._quiet_since = self._clock()
+
+    def whole_servers(self) -> dict[str, int]:
+        """The servers that are connected, with their starts, since which they have forgotten nothing; none while the store is not
+        whole.
+        """
+        with self._lock:
+            running = [] if self._open else list(filter(self._is_running, self._connections))
+            return {server.identity: server.started for server in running if server.started is not None}
+
+    def _add(self, identity: str, started: int | None) -> None:
+        self.count += 1
+        self._open[identity] = _Loss(self.count, started)
+
+    def _is_running(self, server: Server) -> bool:
+        """False for one that has started anew since, whose old connections are just ending."""
+        return self._started[server.identity] == server.started

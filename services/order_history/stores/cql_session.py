@@ -1,5 +1,5 @@
 """The one place that speaks to scylla-driver: connects, writes many statements at once with every outcome checked, reads in
-pages from an event loop, and says when a server was lost that may forget what it acknowledged.
+pages from an event loop, and says which servers it is connected to.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from cassandra.protocol import AlreadyExistsException, ErrorMessage, SyntaxExcep
 from cassandra.query import PreparedStatement, Statement, tuple_factory
 
 from services.order_history.stores import StoreDamaged, StoreRefused, StoreUnavailable
-from services.order_history.stores.cql_connections import telling_connections
+from services.order_history.stores.cql_connections import ConnectionWatch, Server, telling_connections
 from services.order_history.stores.cql_settings import CqlSettings
 
 Row: TypeAlias = tuple[Any, ...]
@@ -71,12 +71,13 @@ def translated_errors(context: str = "") -> Iterator[None]:
 class CqlSession:
     """A connection to the servers of ``settings``, without a keyspace until ``use_keyspace``.
 
-    ``on_lost`` is called in a thread of the driver's when a connection was lost, see ``telling_connections``. Raises
-    StoreUnavailable, and StoreRefused where the servers do not let us in.
+    ``watch`` is told of its connections until it is closed. Raises StoreUnavailable, and StoreRefused where the servers do not
+    let us in.
     """
 
-    def __init__(self, settings: CqlSettings, on_lost: Callable[[str], None] = lambda _address: None) -> None:
+    def __init__(self, settings: CqlSettings, watch: ConnectionWatch | None = None) -> None:
         self._settings = settings
+        self.closed = False
         _quieten_driver()
         profile = ExecutionProfile(
             load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(local_dc=settings.datacenter or "")),
@@ -97,10 +98,11 @@ class CqlSession:
             idle_heartbeat_interval=_HEARTBEAT_SECONDS,
             idle_heartbeat_timeout=settings.timeout_seconds,
             reconnection_policy=ConstantReconnectionPolicy(_RECONNECT_SECONDS, max_attempts=None),
-            connection_class=telling_connections(on_lost),
+            **({"connection_class": telling_connections(_UntilClosed(self, watch))} if watch else {}),
         )
         try:
-            self._session: Session = self._cluster.connect()
+            # All that can be reached, so that whoever comes later has been away.
+            self._session: Session = self._cluster.connect(wait_for_all_pools=True)
         except NoHostAvailable as error:
             self._cluster.shutdown()
             refused = [why for why in error.errors.values() if "uthenticat" in str(why)]
@@ -110,19 +112,22 @@ class CqlSession:
         except BaseException:
             self._cluster.shutdown()
             raise
-        self.closed = False
 
     @property
     def nodes(self) -> int:
         """How many nodes the nearest data centre has."""
-        hosts = self._cluster.metadata.all_hosts()
-        return sum(host.datacenter == self.datacenter for host in hosts)
+        return len(self.members())
 
     @property
     def datacenter(self) -> str:
         """The nearest data centre."""
         connected = self._cluster.metadata.get_host(self._session.hosts[0].endpoint) if self._session.hosts else None
         return self._settings.datacenter or (connected.datacenter if connected else "") or "datacenter1"
+
+    def members(self) -> set[str]:
+        """The host_id of each node that the nearest data centre has, up or down."""
+        hosts = self._cluster.metadata.all_hosts()
+        return {str(host.host_id) for host in hosts if host.datacenter == self.datacenter}
 
     def use_keyspace(self) -> None:
         """Let unqualified names mean the settings' keyspace. Raises StoreDamaged where there is none."""
@@ -257,6 +262,20 @@ class CqlSession:
         for _ in range(self._settings.requests_max - 1):
             places.acquire()
         return failed
+
+
+class _UntilClosed:
+    """Tells of what happens to a session, and not of its end."""
+
+    def __init__(self, session: CqlSession, watch: ConnectionWatch) -> None:
+        self._session = session
+        self.connected = watch.connected
+        self._disconnected = watch.disconnected
+
+    def disconnected(self, server: Server) -> None:
+        """See ConnectionWatch."""
+        if not self._session.closed:
+            self._disconnected(server)
 
 
 class _AskAnother(FallthroughRetryPolicy):  # type: ignore[misc] # the driver has no types

@@ -48,10 +48,16 @@ class CqlWrites:
 
     def deletes(self, orders: Iterable[EndedOrder]) -> Iterator[Statement]:
         """The end of open orders. A rejected one never was open."""
+        return self._deletes((e.updated_at, e.user_id, e.order_id) for e in orders if e.status != _REJECTED)
+
+    def deletes_of_returned(self, orders: Iterable[StoredUpdate]) -> Iterator[Statement]:
+        """Once more the end of open orders of which a row came back from the dead."""
+        return self._deletes((o.timestamp, o.user_id, o.order_id) for o in orders)
+
+    def _deletes(self, keys: Iterable[tuple[int, str, int]]) -> Iterator[Statement]:
         by_user: dict[str, list[BoundStatement]] = {}
-        for e in orders:
-            if e.status != _REJECTED:
-                by_user.setdefault(e.user_id, []).append(self._delete.bind((e.updated_at, e.user_id, e.order_id)))
+        for key in keys:
+            by_user.setdefault(key[1], []).append(self._delete.bind(key))
         for bound in by_user.values():
             yield from _batches(bound)
 
