@@ -62,8 +62,8 @@ class CqlActiveOrders:
         self._session.write_all(self._writes.deletes(orders))
 
     def read_all(self) -> Iterator[StoredUpdate]:
-        """See ActiveOrdersRepository. A row can come back after its delete was forgotten: its row in order_history tells, and it is
-        deleted once more.
+        """See ActiveOrdersRepository. A row can come back after its delete was forgotten: its row in order_history tells, and it
+        is deleted once more.
         """
         rows = (StoredUpdate._make(row) for row in self._session.scan(self._all))
         mine = sorted((u for u in rows if self._share.owns(u.user_id)), key=lambda u: u.order_id)
