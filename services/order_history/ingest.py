@@ -254,7 +254,7 @@ class Ingest:
             receiver.on_replayed(frame)
             if receiver.received_commands >= self._chunk_commands_max:
                 self._store_received()
-            if self._stopping.is_set():
+            if self._stopping.is_set() or self._store.due_rewrite() is not None:
                 return
         receiver.on_replay_end()
         self._retry_seconds = _RETRY_SECONDS

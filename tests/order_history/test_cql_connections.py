@@ -126,6 +126,7 @@ def test_closing_is_no_loss(session: CqlSession, told: Told) -> None:
     assert told.ended == []
 
 
+@pytest.mark.torture
 def test_a_server_that_was_restarted_says_so_and_one_that_hung_does_not(tmp_path: Path, told: Told) -> None:
     with CqlNode(tmp_path / "node") as node, Cable(node.contact_point) as cable:
         session = session_through(cable, told)

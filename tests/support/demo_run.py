@@ -74,7 +74,7 @@ class DemoProcess:
         """Whether it has not ended yet."""
         return self._process.poll() is None
 
-    def prove(self, timeout_seconds: float = 600.0) -> dict[str, Any]:
+    def prove(self, timeout_seconds: float = 1_200.0) -> dict[str, Any]:
         """The demo's report, every check of which must be equal, and its exit code 0."""
         code = self._process.wait(timeout_seconds)
         assert code == 0, f"exit code {code}: {self._errors.read_text()[-2000:]}{self._output.read_text()[-2000:]}"

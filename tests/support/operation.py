@@ -74,10 +74,10 @@ class StoreAt(NamedTuple):
         return history_dump.dump(self.folder) if self.is_sqlite else dump_keyspace(parse_cql_address(self.address))
 
 
-def operate(*arguments: str, command: tuple[str, ...] = HISTORY, **settings: str) -> Done:
+def operate(*arguments: str, command: tuple[str, ...] = HISTORY, seconds_max: float = SECONDS_MAX, **settings: str) -> Done:
     """Run a command to its end; ``settings`` are given by the environment, without their prefix."""
     done = subprocess.run(
-        (*command, *arguments), check=False, capture_output=True, text=True, timeout=SECONDS_MAX, env=_environment(settings)
+        (*command, *arguments), check=False, capture_output=True, text=True, timeout=seconds_max, env=_environment(settings)
     )
     return Done(done.returncode, done.stdout, done.stderr)
 

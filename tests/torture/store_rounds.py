@@ -22,20 +22,23 @@ from tests.support.exchange_proof import (
     prove_repeats_change_nothing,
     prove_running,
 )
+from tests.support.operation import COMMAND, operate
 from tests.support.order_flow import USERS, Load, flow_of
 from tests.torture.rounds import CLIENT_PATIENCE_SECONDS, CLIENT_TIMEOUT_SECONDS, Did, Round, moments
 from tests.torture.servers import Servers, StoreRig, one_server, three_servers
 
 StartServers = Callable[[Path, random.Random], AbstractContextManager[Servers]]
 
-# Between two faults of a demo, and how many there are at most for each of its minutes.
+# Between two faults of a demo, and how many there are at most: for each of its minutes, and in all, so that it comes to its end.
 _PAUSE_SECONDS = (0.5, 6.0)
 _FAULTS_PER_MINUTE = 1.5
+_FAULTS_MAX = 16
 _LONG_MINUTES = 10
 # After so many faults the history must come further before the next: one that is killed again each time before it has written its
 # last minute again comes nowhere, and shows nothing.
 _FAULTS_TOGETHER_MAX = 3
 _PROGRESS_SECONDS = 180.0
+_VERIFY_SECONDS = 900.0
 _MINUTES = 30
 
 
@@ -45,7 +48,7 @@ def demo(start: StartServers, folder: Path, chance: random.Random, minutes: floa
     with _rig(start, folder, chance, freezes_for_long=length >= _LONG_MINUTES) as rig:
         exchange, begin = rig.exchange, encode_position(rig.exchange.ledger_id, 0)
         with watching(exchange.history_address, DEMO_USERS, begin) as watches, DemoProcess(exchange, minutes) as running:
-            for number in range(1, round(length * _FAULTS_PER_MINUTE) + 1):
+            for number in range(1, min(round(length * _FAULTS_PER_MINUTE), _FAULTS_MAX) + 1):
                 time.sleep(chance.uniform(*_PAUSE_SECONDS))
                 if not running.is_running:
                     break
@@ -120,7 +123,12 @@ def _rig(start: StartServers, folder: Path, chance: random.Random, *, freezes_fo
 
 
 def _prove_stopped(rig: StoreRig, ledger: WrittenLedger) -> None:
-    """What the stopped services have left: a ledger that is sound, and its fold."""
+    """What an operator's check says while the services run, and what they have left when they have stopped: a ledger that is
+    sound, and its fold.
+    """
+    arguments = ("verify", "--store", rig.servers.address, "--engine", rig.exchange.engine_address)
+    verified = operate(*arguments, command=COMMAND, seconds_max=_VERIFY_SECONDS)
+    assert verified.code == 0, verified
     rig.exchange.terminate()
     prove_audit(rig.exchange.engine_folder)
     prove_fold_in_keyspace(rig.servers.settings, ledger.ledger_id, ledger.batches, open_orders(ledger.updates))

@@ -6,13 +6,16 @@ through the others before that.
 """
 
 from inspect import iscoroutinefunction
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from cassandra import ConsistencyLevel
 from cassandra.cluster import Cluster
 from cassandra.protocol import QueryMessage
 
 from services.order_history.stores import StoreRefused
+
+# The driver's arguments for a connection of a pool, and for its own.
+_USES: Final = {"on_orphaned_stream_released", "is_control_connection"}
 
 
 class Server(NamedTuple):
@@ -38,7 +41,9 @@ class ConnectionWatch(Protocol):
 
 
 def telling_connections(watch: ConnectionWatch) -> type:
-    """The driver's class of connections for one Cluster. Attempts that come to nothing are not told."""
+    """The driver's class of connections for one Cluster. Attempts that come to nothing are not told, nor are connections by which
+    the driver only sees whether a server is back.
+    """
     base: Any = Cluster.connection_class
     if iscoroutinefunction(base.handle_read):
         raise StoreRefused("the CQL driver has no libev here, without which it does not tell in time that a server was lost")
@@ -48,6 +53,8 @@ def telling_connections(watch: ConnectionWatch) -> type:
         def factory(cls, endpoint: Any, timeout: float, *arguments: Any, **named: Any) -> Any:
             """Returns when the server has said who it is, before anything else is asked of it."""
             connection = super().factory(endpoint, timeout, *arguments, **named)
+            if not _USES & named.keys():
+                return connection
             try:
                 server = _server_behind(connection, timeout)
             except BaseException:
