@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -59,6 +60,7 @@ OTHERS_SHARE_MAX = 0.1
 
 def main() -> int:
     """Measure what was asked for."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end the services too
     given = _parser().parse_args()
     configure_logging("WARNING")
     sizes = SHORT if given.short else FULL

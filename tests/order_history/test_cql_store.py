@@ -1,5 +1,6 @@
 """What is a CQL store's own: times on every write, rows that come back from the dead, servers that forget, and its schema."""
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -356,12 +357,37 @@ def test_a_keyspace_of_something_else_is_refused(settings: CqlSettings, cql_serv
         drop_keyspace(other)
 
 
-def test_the_steps_end_in_the_whole_schema() -> None:
-    """Compared as text: a keyspace for each would take long, and CQL has one way to say a table."""
+def test_an_older_keyspace_is_refused_until_the_steps_have_brought_it_to_the_whole_schema(
+    settings: CqlSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps = schema.steps()
     assert [number for number, _ in steps] == list(range(1, len(steps) + 1))
-    if len(steps) == 1:
-        assert schema.statements(steps[0][1]) == schema.statements(schema.whole())
+    older = parse_cql_address(str(settings).replace("/cql_store", "/older_cql_store"))
+    drop_keyspace(older)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(schema, "steps", lambda: steps[:1])
+            patch.setattr(schema, "whole", lambda: steps[0][1])
+            assert schema.apply_schema(older).endswith("has schema version 1 now")
+        with pytest.raises(StoreRefused, match=r"has schema version 1, this program needs .*`ordertape schema apply`"):
+            CqlHistoryStore(older)
+        assert schema.apply_schema(older).endswith(f"has schema version {len(steps)} now, had 1")
+        assert tables_of(older) == tables_of(settings)
+        CqlHistoryStore(older).close()
+    finally:
+        drop_keyspace(older)
+
+
+def tables_of(settings: CqlSettings) -> list[object]:
+    """All that the server knows of the keyspace's tables and columns, but the tables' own ids."""
+    session = CqlSession(settings)
+    found: list[object] = []
+    for kind in ("tables", "columns"):
+        query = f"SELECT JSON * FROM system_schema.{kind} WHERE keyspace_name = %s"
+        for (text,) in session.execute(query, (settings.keyspace,)):
+            found.append({name: value for name, value in json.loads(text).items() if name not in {"id", "keyspace_name"}})
+    session.close()
+    return found
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:

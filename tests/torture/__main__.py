@@ -6,6 +6,7 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ KINDS = {"sqlite": ROUNDS, **STORE_ROUNDS}
 
 def main() -> int:
     """Run what was asked for."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end the services too
     parser = _parser()
     given = parser.parse_args()
     kinds = KINDS[given.store]
