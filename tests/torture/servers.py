@@ -103,11 +103,12 @@ def server_away(rig: StoreRig, chance: random.Random) -> None:
 
 
 def server_frozen(rig: StoreRig, chance: random.Random) -> None:
-    """Longer than requests wait, now and then; for a minute where that is time enough."""
+    """Longer than requests wait, now and then; for a minute once, where that is time enough."""
     node = chance.choice(rig.servers.nodes)
     seconds = chance.uniform(0.1, 12)
-    if rig.freezes_for_long and chance.random() < 0.5:
+    if rig.freezes_for_long:
         rig.freezes_for_long, seconds = False, 60.0
+    rig.done[-1] += f" for {seconds:.0f} s"
     node.freeze()
     time.sleep(seconds)
     node.thaw()
