@@ -49,14 +49,14 @@ class DemoRun(Background):
 
 class DemoProcess:
     """`ordertape demo` as a process from entering the context on; needs the recording, which it downloads where it is not cached.
-    ``minutes`` None: the whole recording.
+    ``minutes`` None: the whole recording; ``speed`` None: as fast as it goes, else times real time.
     """
 
-    def __init__(self, exchange: Exchange, minutes: float | None) -> None:
+    def __init__(self, exchange: Exchange, minutes: float | None, speed: float | None = None) -> None:
         self._command = [
             sys.executable, "-m", "services.cli", "demo", "-o", "json", "--engine", exchange.engine_address,
             "--history", exchange.history_address, "--patience", str(_PATIENCE_SECONDS),
-            *([] if minutes is None else ["--minutes", str(minutes)]),
+            *([] if minutes is None else ["--minutes", str(minutes)]), *([] if speed is None else ["--speed", str(speed)]),
         ]  # fmt: skip
         self._output, self._errors = exchange.folder / "demo.json", exchange.folder / "demo.log"
 

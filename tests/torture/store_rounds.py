@@ -33,6 +33,8 @@ StartServers = Callable[[Path, random.Random], AbstractContextManager[Servers]]
 _PAUSE_SECONDS = (0.5, 6.0)
 _FAULTS_PER_MINUTE = 1.5
 _FAULTS_MAX = 16
+# How long a part of the demo is sent at least: time for its faults.
+_SENDING_SECONDS = 30
 _LONG_MINUTES = 10
 # After so many faults the history must come further before the next: one that is killed again each time before it has written its
 # last minute again comes nowhere, and shows nothing.
@@ -47,7 +49,8 @@ def demo(start: StartServers, folder: Path, chance: random.Random, minutes: floa
     length = _MINUTES if minutes is None else minutes
     with _rig(start, folder, chance, freezes_for_long=length >= _LONG_MINUTES) as rig:
         exchange, begin = rig.exchange, encode_position(rig.exchange.ledger_id, 0)
-        with watching(exchange.history_address, DEMO_USERS, begin) as watches, DemoProcess(exchange, minutes) as running:
+        speed = None if minutes is None else minutes * 60 / _SENDING_SECONDS
+        with watching(exchange.history_address, DEMO_USERS, begin) as watches, DemoProcess(exchange, minutes, speed) as running:
             for number in range(1, min(round(length * _FAULTS_PER_MINUTE), _FAULTS_MAX) + 1):
                 time.sleep(chance.uniform(*_PAUSE_SECONDS))
                 if not running.is_running:

@@ -14,8 +14,8 @@ from cassandra.protocol import QueryMessage
 
 from services.order_history.stores import StoreRefused
 
-# The driver's arguments for a connection of a pool, and for its own.
-_USES: Final = {"on_orphaned_stream_released", "is_control_connection"}
+# What the driver gives the connections of its pools alone.
+_POOLED: Final = "on_orphaned_stream_released"
 
 
 class Server(NamedTuple):
@@ -41,8 +41,8 @@ class ConnectionWatch(Protocol):
 
 
 def telling_connections(watch: ConnectionWatch) -> type:
-    """The driver's class of connections for one Cluster. Attempts that come to nothing are not told, nor are connections by which
-    the driver only sees whether a server is back.
+    """The driver's class of connections for one Cluster. Told are those that carry requests: not the driver's own, nor those by
+    which it only sees whether a server is back, nor attempts that come to nothing.
     """
     base: Any = Cluster.connection_class
     if iscoroutinefunction(base.handle_read):
@@ -53,7 +53,7 @@ def telling_connections(watch: ConnectionWatch) -> type:
         def factory(cls, endpoint: Any, timeout: float, *arguments: Any, **named: Any) -> Any:
             """Returns when the server has said who it is, before anything else is asked of it."""
             connection = super().factory(endpoint, timeout, *arguments, **named)
-            if not _USES & named.keys():
+            if _POOLED not in named:
                 return connection
             try:
                 server = _server_behind(connection, timeout)
