@@ -23,14 +23,13 @@ def footprint(sizes: Sizes, folder: Path, cql: CqlBench) -> list[Figure]:
     with filled_engine(folder, sizes.ledger_orders) as engine:
         ledger_folder = Path(engine.ready["ledger"])
     ledger = Ledger(ledger_folder)
-    updates = sum(len(chunk.updates) for chunk in ledger.chunks(OrderProcessor()))
+    messages = [len(update.data) for chunk in ledger.chunks(OrderProcessor()) for update in chunk.updates]
     data = folder / "footprint"
     _fill(SqliteHistoryStore(data), ledger)
     _fill(CqlHistoryStore(cql.emptied(_KEYSPACE)), ledger)
-    messages = sum(len(update.data) for chunk in ledger.chunks(OrderProcessor()) for update in chunk.updates)
     baseline = Figure("n", "ledger", _bytes_of(ledger_folder) / sizes.ledger_orders, _UNIT)
     sizes_of = {
-        f"its updates as protobuf, {updates / sizes.ledger_orders:.1f} an order": messages,
+        f"its updates as protobuf, {len(messages) / sizes.ledger_orders:.1f} an order": sum(messages),
         "engine.db": sum(each.stat().st_size for each in ledger_folder.parent.glob("engine.db*")),
         "history.db": _bytes_of(data),
         "CQL keyspace, one replica, as the server compresses it (LZ4)": cql.bytes_of(_KEYSPACE),

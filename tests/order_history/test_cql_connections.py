@@ -75,8 +75,8 @@ def test_a_connection_is_told_with_the_server_behind_it(cable: Cable, session: C
     assert is_answered(session)
     assert told.open() == len(told.begun) > 0
     (server,) = set(told.begun)
-    assert (server.address, {server.identity}) == (cable.address, session.members())
-    assert server.started is not None
+    assert (server.address, {server.host_id}) == (cable.address, session.members())
+    assert server.generation is not None
 
 
 def test_a_lost_connection_is_told_at_once_though_nothing_is_asked(cable: Cable, session: CqlSession, told: Told) -> None:
@@ -141,7 +141,7 @@ def test_a_server_that_was_restarted_says_so_and_one_that_hung_does_not(tmp_path
             node.kill()
             node.start()
             eventually(lambda: is_answered(session))
-            first, second = sorted(set(told.begun), key=lambda server: server.started or 0)
-            assert (second.identity, second.started) > (first.identity, first.started)
+            first, second = sorted(set(told.begun), key=lambda server: server.generation or 0)
+            assert (second.host_id, second.generation) > (first.host_id, first.generation)
         finally:
             session.close()

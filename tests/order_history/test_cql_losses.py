@@ -1,7 +1,5 @@
 """When a CQL store may not have all that it acknowledged: by what its connections tell, and a clock that only the test moves."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from services.order_history.stores.cql_connections import Server
@@ -28,7 +26,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def losses(clock: Clock) -> Iterator[Losses]:
+def losses(clock: Clock) -> Losses:
     """Of a whole store on two servers, each with two connections."""
     losses = Losses(clock)
     for server in (A1, A1, B1, B1):
@@ -49,6 +47,15 @@ def test_a_connection_that_ends_beside_another_is_no_loss(losses: Losses) -> Non
     assert losses.are_settled
     losses.disconnected(A1)
     assert (losses.are_settled, losses.newest_open) == (False, 1)
+
+
+def test_connections_to_two_addresses_of_a_process_are_to_one_server(losses: Losses) -> None:
+    """ScyllaDB has a port by which a connection chooses its shard, beside the usual one."""
+    losses.connected(A1._replace(address="a:19042"))
+    lose(losses, A1)
+    assert losses.are_settled
+    losses.disconnected(A1._replace(address="a:19042"))
+    assert not losses.are_settled
 
 
 def test_a_server_that_is_back_as_it_was_has_lost_nothing(losses: Losses) -> None:
@@ -130,6 +137,7 @@ def test_a_server_that_does_not_say_since_when_it_runs_is_lost_with_its_last_con
 @pytest.mark.parametrize(
     ("members", "known", "is_whole"),
     [
+        (set(), {}, False),
         ({"a", "b"}, {"a": 1, "b": 1}, True),
         ({"a", "b"}, {"a": 1, "b": 1, "gone": 5}, True),
         ({"a", "b"}, {"a": 1}, False),

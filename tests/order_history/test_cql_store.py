@@ -14,6 +14,7 @@ from services.order_history.order_processor import Chunk, OrderProcessor, Receiv
 from services.order_history.stores import FillFilter, OrderFilter, Rewrite, StoreRefused, StoreUnavailable, UpdatePlace
 from services.order_history.stores import cql_schema as schema
 from services.order_history.stores.cql import CqlHistoryStore
+from services.order_history.stores.cql_connections import Server
 from services.order_history.stores.cql_rows import PartitionSizes
 from services.order_history.stores.cql_session import CqlSession
 from services.order_history.stores.cql_settings import CqlSettings, parse_cql_address
@@ -71,13 +72,13 @@ def forget_servers(settings: CqlSettings) -> None:
 
 def lose_server(store: CqlHistoryStore, *, is_restarted: bool = True) -> None:
     """As the connections tell it: the server is gone, and back."""
-    (server,) = store._losses._connections
-    connections = store._losses._connections[server]
+    ((process, connections),) = store._losses._connections.items()
+    server = Server("a server", *process)
     for _ in range(connections):
         store._losses.disconnected(server)
     if is_restarted:
-        assert server.started is not None
-        server = server._replace(started=server.started + 1)
+        assert server.generation is not None
+        server = server._replace(generation=server.generation + 1)
     for _ in range(connections):
         store._losses.connected(server)
 

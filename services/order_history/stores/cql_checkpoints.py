@@ -32,9 +32,9 @@ class CqlCheckpoints:
     """The share's checkpoint. ``current`` is how far the farthest of those is that had a part of the share; all rows of the share
     are stored, and safe from being forgotten, up to ``safe_sequence`` (at most that).
 
-    ``known_servers`` are those that have forgotten nothing of the share since the starts that stand there; none where the share
-    begins from the rows of others. ``safe_seconds``: after how long an acknowledged write is surely on its servers' disks;
-    ``clock``: monotonic seconds; ``quiet_since``: since when no server was lost (see Losses).
+    ``known_servers`` are those, by host_id, that have forgotten nothing of the share in the generation that stands there; none
+    where the share begins from the rows of others. ``safe_seconds``: after how long an acknowledged write is surely on its
+    servers' disks; ``clock``: monotonic seconds; ``quiet_since``: since when no server was lost (see Losses).
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class CqlCheckpoints:
         self._quiet_since = quiet_since
         self._insert = session.prepare(f"INSERT INTO checkpoints ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?")
         self._insert_server = session.prepare(
-            # A server's starts only rise, so the start is its own time.
-            "INSERT INTO servers (consumer, host_id, started) VALUES (?, ?, ?) USING TIMESTAMP ?"
+            # A server's generations only rise, so each is its own time.
+            "INSERT INTO servers (consumer, host_id, generation) VALUES (?, ?, ?) USING TIMESTAMP ?"
         )
         self._acknowledged: deque[tuple[float, int]] = deque()
         self._newest: tuple[Checkpoint, int] | None = None
@@ -93,10 +93,10 @@ class CqlCheckpoints:
             self._write(self._newest[0], self.safe_sequence, self._newest[1])
 
     def know(self, servers: Mapping[str, int]) -> None:
-        """These servers have forgotten nothing of the share since their starts. Raises StoreUnavailable."""
-        fresh = {host_id: started for host_id, started in servers.items() if self.known_servers.get(host_id) != started}
+        """These servers have forgotten nothing of the share in these generations. Raises StoreUnavailable."""
+        fresh = {host_id: number for host_id, number in servers.items() if self.known_servers.get(host_id) != number}
         self._session.write_all(
-            self._insert_server.bind((str(self._share), UUID(host_id), started, started)) for host_id, started in fresh.items()
+            self._insert_server.bind((str(self._share), UUID(host_id), number, number)) for host_id, number in fresh.items()
         )
         self.known_servers |= fresh
 
@@ -119,8 +119,8 @@ class CqlCheckpoints:
         if farthest is None:
             return Checkpoint("", 0, 0, b""), 0, 0
         if all(row and row.consumer == str(self._share) for row in best):
-            servers = self._session.execute("SELECT host_id, started FROM servers WHERE consumer = %s", (str(self._share),))
-            self.known_servers = {str(host_id): started for host_id, started in servers}
+            servers = self._session.execute("SELECT host_id, generation FROM servers WHERE consumer = %s", (str(self._share),))
+            self.known_servers = {str(host_id): generation for host_id, generation in servers}
         safe_sequence = min(row.safe_sequence if row else 0 for row in best)
         own_sequence = max([safe_sequence, *(row.sequence for row in rows if row.consumer == str(self._share))])
         return Checkpoint(farthest.ledger_id, farthest.epoch, farthest.sequence, farthest.hash), safe_sequence, own_sequence

@@ -18,14 +18,26 @@ from services.order_history.stores import StoreRefused
 _POOLED: Final = "on_orphaned_stream_released"
 
 
-class Server(NamedTuple):
-    """A process of a server: ``identity`` is the node's host_id, which it keeps over restarts; ``started`` is the number of its
-    start, which only rises (Cassandra's and ScyllaDB's ``gossip_generation``), None where it does not say.
+class ServerProcess(NamedTuple):
+    """A run of a server: ``host_id`` is the node's for good, ``generation`` rises with each start (``gossip_generation`` in
+    Cassandra and ScyllaDB), None where the server does not say it.
     """
 
+    host_id: str
+    generation: int | None
+
+
+class Server(NamedTuple):
+    """Where a connection leads: one process may have several addresses."""
+
     address: str
-    identity: str
-    started: int | None
+    host_id: str
+    generation: int | None
+
+    @property
+    def process(self) -> ServerProcess:
+        """The process behind the address."""
+        return ServerProcess(self.host_id, self.generation)
 
 
 class ConnectionWatch(Protocol):

@@ -9,18 +9,18 @@ from typing import NamedTuple
 
 import structlog
 
-from services.order_history.stores.cql_connections import Server
+from services.order_history.stores.cql_connections import Server, ServerProcess
 
 log = structlog.stdlib.get_logger(__name__)
 
 _BEFORE_US = ""
-"""In the place of a server's identity: whichever it was that forgot something before the store was opened."""
+"""In the place of a host_id: whichever it was that forgot something before the store was opened."""
 
 
 class _Loss(NamedTuple):
     number: int
-    started: int | None
-    """The start that the server has to say when it is back for nothing to be lost; None: whatever it says."""
+    generation: int | None
+    """What the server has to say when it is back for nothing to be lost; None: whatever it says."""
 
 
 _NO_LOSS = _Loss(0, None)
@@ -32,8 +32,8 @@ class Losses:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._connections = Counter[Server]()
-        self._started: dict[str, int | None] = {}
+        self._connections = Counter[ServerProcess]()
+        self._generations: dict[str, int | None] = {}
         self._open: dict[str, _Loss] = {}
         self._has_begun = False
         self._quiet_since = clock()
@@ -60,12 +60,12 @@ class Losses:
             return float("inf") if self._open else self._quiet_since
 
     def begin(self, members: Collection[str], known: Mapping[str, int], *, is_whole: bool) -> None:
-        """The store was opened, and is whole where ``is_whole`` says so or all ``members`` of the cluster run since the starts
-        that are ``known`` as those since which nothing was forgotten.
+        """The store was opened, and is whole where ``is_whole`` says so or all ``members`` (host_ids) of the cluster have the
+        generations that are ``known`` as those in which they have forgotten nothing.
         """
         with self._lock:
-            running = {server.identity: server.started for server in self._connections if self._is_running(server)}
-            unchanged = all(running.get(member) == known.get(member, -1) for member in members)
+            running = self._running()
+            unchanged = bool(members) and all(running.get(member) == known.get(member, -1) for member in members)
             if not (is_whole or unchanged):
                 self._add(_BEFORE_US, None)
             self._quiet_since = self._clock()
@@ -74,19 +74,18 @@ class Losses:
     def connected(self, server: Server) -> None:
         """See ConnectionWatch."""
         with self._lock:
-            is_same = self._started.get(server.identity, -1) == server.started
-            if server.started is None:
-                is_same = self._connections[server] > 0
-            self._connections[server] += 1
-            self._started[server.identity] = server.started
+            says_the_same = self._generations.get(server.host_id, -1) == server.generation
+            is_same = says_the_same and (server.generation is not None or self._connections[server.process] > 0)
+            self._connections[server.process] += 1
+            self._generations[server.host_id] = server.generation
             if not self._has_begun:
                 return
-            lost_start = self._open.get(server.identity, _NO_LOSS).started
-            is_back = lost_start is not None and lost_start == server.started
+            lost_generation = self._open.get(server.host_id, _NO_LOSS).generation
+            is_back = lost_generation is not None and lost_generation == server.generation
             if not is_same:
-                self._add(server.identity, None)
+                self._add(server.host_id, None)
             elif is_back:
-                del self._open[server.identity]
+                del self._open[server.host_id]
                 self._quiet_since = self._clock()
         if not is_same:
             log.warning("server of the store started anew: what it may have forgotten is written again", server=server.address)
@@ -96,34 +95,37 @@ class Losses:
     def disconnected(self, server: Server) -> None:
         """See ConnectionWatch. The server is lost with its last connection."""
         with self._lock:
-            self._connections[server] -= 1
-            if self._connections[server] > 0:
+            self._connections[server.process] -= 1
+            if self._connections[server.process] > 0:
                 return
-            del self._connections[server]
-            if self._started[server.identity] != server.started or not self._has_begun:
+            del self._connections[server.process]
+            if self._generations[server.host_id] != server.generation or not self._has_begun:
                 return
-            open_loss = self._open.get(server.identity)
-            self._add(server.identity, open_loss.started if open_loss else server.started)
+            open_loss = self._open.get(server.host_id)
+            self._add(server.host_id, open_loss.generation if open_loss else server.generation)
         log.warning("server of the store lost: what it may have forgotten is written again", server=server.address)
 
     def settle(self, number: int) -> None:
         """What the losses up to ``number`` may have taken is written again."""
         with self._lock:
-            self._open = {identity: loss for identity, loss in self._open.items() if loss.number > number}
+            self._open = {host_id: loss for host_id, loss in self._open.items() if loss.number > number}
             self._quiet_since = self._clock()
 
     def whole_servers(self) -> dict[str, int]:
-        """The servers that are connected, with their starts, since which they have forgotten nothing; none while the store is not
+        """The generations, by host_id, of the connected servers: they have forgotten nothing in them; none while the store is not
         whole.
         """
         with self._lock:
-            running = [] if self._open else list(filter(self._is_running, self._connections))
-            return {server.identity: server.started for server in running if server.started is not None}
+            return {} if self._open else self._running()
 
-    def _add(self, identity: str, started: int | None) -> None:
+    def _add(self, host_id: str, generation: int | None) -> None:
         self.count += 1
-        self._open[identity] = _Loss(self.count, started)
+        self._open[host_id] = _Loss(self.count, generation)
 
-    def _is_running(self, server: Server) -> bool:
-        """False for one that has started anew since, whose old connections are just ending."""
-        return self._started[server.identity] == server.started
+    def _running(self) -> dict[str, int]:
+        """Without those that say no generation, and the old processes whose connections are just ending."""
+        return {
+            host_id: generation
+            for host_id, generation in self._connections
+            if generation is not None and generation == self._generations[host_id]
+        }

@@ -116,7 +116,7 @@ class CqlSession:
     @property
     def nodes(self) -> int:
         """How many nodes the nearest data centre has."""
-        return len(self.members())
+        return len(self._hosts_nearby())
 
     @property
     def datacenter(self) -> str:
@@ -125,9 +125,11 @@ class CqlSession:
         return self._settings.datacenter or (connected.datacenter if connected else "") or "datacenter1"
 
     def members(self) -> set[str]:
-        """The host_id of each node that the nearest data centre has, up or down."""
-        hosts = self._cluster.metadata.all_hosts()
-        return {str(host.host_id) for host in hosts if host.datacenter == self.datacenter}
+        """The host_id of each node that acknowledges writes, up or down: of the nearest data centre where the consistency says so
+        (LOCAL_...), else of all.
+        """
+        is_local = self._settings.consistency.startswith("LOCAL_")
+        return {str(host.host_id) for host in (self._hosts_nearby() if is_local else self._cluster.metadata.all_hosts())}
 
     def use_keyspace(self) -> None:
         """Let unqualified names mean the settings' keyspace. Raises StoreDamaged where there is none."""
@@ -224,6 +226,9 @@ class CqlSession:
         """End all connections; once more does nothing."""
         self.closed = True
         self._cluster.shutdown()
+
+    def _hosts_nearby(self) -> list[Any]:
+        return [host for host in self._cluster.metadata.all_hosts() if host.datacenter == self.datacenter]
 
     async def _page(self, statement: Statement, paging_state: bytes | None) -> tuple[list[Row], bytes | None]:
         loop = asyncio.get_running_loop()
