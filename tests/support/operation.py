@@ -106,6 +106,14 @@ class Running:
 
         eventually(stored, timeout_seconds=60)
 
+    def wait_until_said(self, text: str) -> str:
+        """The next line of its output that has the text."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if text in line:
+                return line
+        raise AssertionError(f"it ended without saying {text!r}: {self.process.communicate()}")
+
     def signalled(self, number: int) -> Done:
         """Send a signal; how it ends."""
         self.process.send_signal(number)
